@@ -1,0 +1,2 @@
+#define SHMIPC_IMPLEMENTATION
+#include "shmipc.h"
