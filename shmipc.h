@@ -140,8 +140,21 @@ SHMIPC_API const char *shmipc_strerror(int code);
 
 #ifndef SHMIPC_RINGS_ONLY
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__) && !defined(SHMIPC_OS_HEADER)
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -448,7 +461,426 @@ SHMIPC_API const char *shmipc_strerror(int code)
 
 /* ---------------------------------------------------------------------------------------------
  * >>os  The operating system behind one small interface
+ *
+ * Everything above calls only these functions; docs/os-layer.md says what implements each on which system. Define
+ * SHMIPC_OS_HEADER to a quoted file name to bring them all yourself (models and other systems). Results are 0 or
+ * positive, or a SHMIPC_E code. Files are opened relative to a verified directory handle, so nobody can put another
+ * directory in its place later. Define SHMIPC__OS_FAULT(name) to make a call fail in a test: it sets errno and yields 1.
+ *
+ * How locks behave, and what relies on it:
+ *   - a lock belongs to the open file description: the kernel drops it with the last descriptor *and the last mapping*
+ *     of that description, on any death, in any PID namespace, zombies included. So a description that carries locks
+ *     is never mapped, and a probe goes through another description (through its own a lock looks free).
+ *   - bytes far beyond the end of the file can be locked: a life is an offset, up to 2^62.
  * ------------------------------------------------------------------------------------------- */
+
+#if defined(SHMIPC_OS_HEADER)
+#include SHMIPC_OS_HEADER
+#elif !defined(__linux__)
+#error "shmipc.h: only the rings exist on this system yet; define SHMIPC_RINGS_ONLY to get them"
+#else
+
+#ifndef SHMIPC__OS_FAULT
+#define SHMIPC__OS_FAULT(name) 0
+#endif
+#define SHMIPC__SYS(name, call) (SHMIPC__OS_FAULT(name) ? -1 : (call))
+
+#ifndef F_OFD_GETLK
+#define F_OFD_GETLK 36
+#define F_OFD_SETLK 37
+#define F_OFD_SETLKW 38
+#endif
+#ifndef FALLOC_FL_PUNCH_HOLE
+#define FALLOC_FL_KEEP_SIZE 1
+#define FALLOC_FL_PUNCH_HOLE 2
+#endif
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+SHMIPC__STATIC_ASSERT(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64");
+
+typedef intptr_t shmipc__os_file;
+#define SHMIPC__OS_NONE ((shmipc__os_file)-1)
+
+typedef pthread_mutex_t shmipc__os_mutex;
+#define SHMIPC__OS_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+SHMIPC__INLINE void shmipc__os_mutex_init(shmipc__os_mutex *m) { pthread_mutex_init(m, NULL); }
+SHMIPC__INLINE void shmipc__os_mutex_free(shmipc__os_mutex *m) { pthread_mutex_destroy(m); }
+SHMIPC__INLINE void shmipc__os_mutex_lock(shmipc__os_mutex *m) { pthread_mutex_lock(m); }
+SHMIPC__INLINE void shmipc__os_mutex_unlock(shmipc__os_mutex *m) { pthread_mutex_unlock(m); }
+
+/* What a file is, asked from its handle. `id` tells two files apart. */
+typedef struct shmipc__os_info {
+    uint64_t size, id[2];
+    uint32_t owner, mode;
+} shmipc__os_info;
+
+SHMIPC__UNUSED static int shmipc__os_error(int e)
+{
+    switch (e) {
+    case ENOENT: return SHMIPC_ENOENT;
+    case EEXIST: return SHMIPC_EEXIST;
+    case EACCES: case EPERM: case EROFS: return SHMIPC_EACCES;
+    case EMFILE: case ENFILE: return SHMIPC_ENFILE;
+    case ENOMEM: case ENOLCK: return SHMIPC_ENOMEM;
+    case ENOSPC: case EDQUOT: case EFBIG: return SHMIPC_ENOSPC;
+    case ELOOP: return SHMIPC_ESYMLINK;
+    case ENOTDIR: case EISDIR: case ENXIO: case ENODEV: return SHMIPC_EFOREIGN;
+    case EINTR: return SHMIPC_EINTR;
+    case EINVAL: case ENAMETOOLONG: return SHMIPC_EINVAL;
+    case EOPNOTSUPP: case ENOSYS: return SHMIPC_ENOTSUP;
+    default: return SHMIPC_EOS;
+    }
+}
+
+SHMIPC__INLINE int shmipc__os_pid(void) { return (int)getpid(); }
+SHMIPC__INLINE uint32_t shmipc__os_user(void) { return (uint32_t)geteuid(); }
+SHMIPC__INLINE int shmipc__os_cpu(void) { return sched_getcpu(); }
+
+SHMIPC__UNUSED static int64_t shmipc__os_clock(clockid_t id)
+{
+    struct timespec t;
+    if (clock_gettime(id, &t)) return 0;
+    return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_nsec;
+}
+/* Monotonic, for timeouts; the same for all processes of the machine. */
+SHMIPC__INLINE int64_t shmipc__os_now_ns(void) { return shmipc__os_clock(CLOCK_MONOTONIC); }
+/* Wall clock, for people only. */
+SHMIPC__INLINE int64_t shmipc__os_wall_ns(void) { return shmipc__os_clock(CLOCK_REALTIME); }
+
+SHMIPC__UNUSED static int shmipc__os_random(void *out, size_t n)
+{
+    unsigned char *p = (unsigned char *)out;
+    while (n) {
+        long r = SHMIPC__SYS("getrandom", syscall(SYS_getrandom, p, n, 0));
+        if (r < 0 && errno == EINTR) continue;
+        if (r <= 0) return SHMIPC_EOS;
+        p += r;
+        n -= (size_t)r;
+    }
+    return SHMIPC_OK;
+}
+
+/* ---- waiting ---- */
+
+/* Sleeps while *word == expected, at most timeout_ns (negative: for ever). 0: woken, or for no reason; SHMIPC_EAGAIN:
+ * the word differed already; SHMIPC_ETIMEDOUT; SHMIPC_EINTR. The old system call takes two longs on every machine. */
+SHMIPC__UNUSED static int shmipc__os_futex_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+    struct { long sec, nsec; } rel;
+    rel.sec = (long)(timeout_ns / 1000000000 > 0x7fffffff ? 0x7fffffff : timeout_ns / 1000000000);
+    rel.nsec = (long)(timeout_ns % 1000000000);
+    if (SHMIPC__SYS("futex_wait", syscall(SYS_futex, word, 0, expected, timeout_ns < 0 ? NULL : &rel, NULL, 0)) >= 0) {
+        return SHMIPC_OK;
+    }
+    return errno == EAGAIN ? SHMIPC_EAGAIN : errno == ETIMEDOUT ? SHMIPC_ETIMEDOUT : shmipc__os_error(errno);
+}
+
+/* Wakes up to `count` sleepers; the number woken. */
+SHMIPC__UNUSED static int shmipc__os_futex_wake(uint32_t *word, int count)
+{
+    long n = SHMIPC__SYS("futex_wake", syscall(SYS_futex, word, 1, count, NULL, NULL, 0));
+    return n >= 0 ? (int)n : shmipc__os_error(errno);
+}
+
+/* ---- files ---- */
+
+SHMIPC__INLINE void shmipc__os_close(shmipc__os_file *f)
+{
+    if (*f != SHMIPC__OS_NONE) close((int)*f);
+    *f = SHMIPC__OS_NONE;
+}
+
+/* Standard streams may have been closed: a later printf must not write into a segment. */
+SHMIPC__UNUSED static int shmipc__os_above_streams(int fd, shmipc__os_file *out)
+{
+    if (fd < 0) return shmipc__os_error(errno);
+    if (fd <= 2) {
+        int high = SHMIPC__SYS("dupfd", fcntl(fd, F_DUPFD_CLOEXEC, 3)), e = errno;
+        close(fd);
+        if (high < 0) return shmipc__os_error(e);
+        fd = high;
+    }
+    *out = fd;
+    return SHMIPC_OK;
+}
+
+SHMIPC__UNUSED static int shmipc__os_stat(shmipc__os_file f, shmipc__os_info *info)
+{
+    struct stat st;
+    if (SHMIPC__SYS("fstat", fstat((int)f, &st))) return shmipc__os_error(errno);
+    info->size = (uint64_t)st.st_size;
+    info->id[0] = (uint64_t)st.st_dev;
+    info->id[1] = (uint64_t)st.st_ino;
+    info->owner = (uint32_t)st.st_uid;
+    info->mode = (uint32_t)st.st_mode;
+    return SHMIPC_OK;
+}
+
+/* Opens the directory of a scope, made first if it is missing, and verifies it: not a symbolic link, ours (or root's
+ * when a group shares it), nobody else let in. Bits that a umask took away from our own directory are given back, so
+ * whoever comes second repairs what one killed between mkdir and chmod left. */
+SHMIPC__UNUSED static int shmipc__os_dir_open(const char *path, int shared, shmipc__os_file *out)
+{
+    mode_t want = shared ? 02770 : 0700;
+    uint32_t me = shmipc__os_user();
+    shmipc__os_info st;
+    shmipc__os_file f = SHMIPC__OS_NONE;
+    struct stat link;
+    int rc;
+    if (SHMIPC__SYS("mkdir", mkdir(path, want)) && errno != EEXIST) return shmipc__os_error(errno);
+    if (SHMIPC__SYS("lstat", lstat(path, &link))) return shmipc__os_error(errno);
+    if (S_ISLNK(link.st_mode)) return SHMIPC_ESYMLINK;
+    if (!S_ISDIR(link.st_mode)) return SHMIPC_EFOREIGN;
+    if ((uint32_t)link.st_uid != me && !(shared && link.st_uid == 0)) return SHMIPC_EOWNER;
+    if (link.st_mode & (shared ? 07u : 077u)) return SHMIPC_EMODE;
+    if ((link.st_mode & want) != want) {
+        if ((uint32_t)link.st_uid != me) return SHMIPC_EMODE;
+        if (SHMIPC__SYS("chmod", chmod(path, want))) return shmipc__os_error(errno);
+    }
+    rc = shmipc__os_above_streams(
+        SHMIPC__SYS("opendir", open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)), &f);
+    if (rc) return rc;
+    rc = shmipc__os_stat(f, &st);
+    /* Somebody swapped it between the look and the open: only its owner or root can. */
+    if (!rc && (st.id[0] != (uint64_t)link.st_dev || st.id[1] != (uint64_t)link.st_ino)) rc = SHMIPC_EOWNER;
+    if (rc) shmipc__os_close(&f);
+    else *out = f;
+    return rc;
+}
+
+/* Opens a regular file for reading and writing; never follows a link, never blocks on a FIFO. */
+SHMIPC__UNUSED static int shmipc__os_open(shmipc__os_file dir, const char *name, shmipc__os_file *out)
+{
+    shmipc__os_file f = SHMIPC__OS_NONE;
+    shmipc__os_info st;
+    int rc = shmipc__os_above_streams(
+        SHMIPC__SYS("open", openat((int)dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)), &f);
+    if (rc) return rc;
+    rc = shmipc__os_stat(f, &st);
+    if (!rc && !S_ISREG((mode_t)st.mode)) rc = SHMIPC_EFOREIGN;
+    if (rc) shmipc__os_close(&f);
+    else *out = f;
+    return rc;
+}
+
+/* A file under construction: unnamed where the system can, else under a name that a sweep recognises. The named form
+ * holds a lock on its byte 0 while its maker lives; a sweep may take it in the instant before that, then link fails with
+ * SHMIPC_ENOENT and the maker starts again. Dies before link: nothing is visible, or a name that the sweep takes. */
+#define SHMIPC__OS_DRAFT_PREFIX ".draft-"
+typedef struct shmipc__os_draft {
+    shmipc__os_file file;
+    char temp[32]; /* "" when unnamed */
+} shmipc__os_draft;
+
+SHMIPC__UNUSED static int shmipc__os_try_lock(shmipc__os_file f, uint64_t byte);
+
+SHMIPC__UNUSED static void shmipc__os_draft_drop(shmipc__os_file dir, shmipc__os_draft *d)
+{
+    if (d->temp[0]) (void)unlinkat((int)dir, d->temp, 0);
+    d->temp[0] = 0;
+    shmipc__os_close(&d->file);
+}
+
+SHMIPC__UNUSED static int shmipc__os_draft_named(shmipc__os_file dir, mode_t mode, shmipc__os_draft *d)
+{
+    uint64_t r;
+    int rc = shmipc__os_random(&r, sizeof r);
+    if (rc) return rc;
+    snprintf(d->temp, sizeof d->temp, SHMIPC__OS_DRAFT_PREFIX "%08lx%08lx", (unsigned long)(r >> 32),
+             (unsigned long)(r & 0xffffffffu));
+    rc = shmipc__os_above_streams(
+        SHMIPC__SYS("open_draft", openat((int)dir, d->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)),
+        &d->file);
+    if (rc) {
+        d->temp[0] = 0;
+        return rc;
+    }
+    return shmipc__os_try_lock(d->file, 0);
+}
+
+SHMIPC__UNUSED static int shmipc__os_draft_make(shmipc__os_file dir, int shared, shmipc__os_draft *d)
+{
+    mode_t mode = shared ? 0660 : 0600;
+    char proc[32];
+    int rc, fd;
+    d->temp[0] = 0;
+    d->file = SHMIPC__OS_NONE;
+    fd = SHMIPC__SYS("open_unnamed", openat((int)dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOSPC)) {
+        return shmipc__os_error(errno);
+    }
+    if (fd >= 0) {
+        rc = shmipc__os_above_streams(fd, &d->file);
+        if (rc) return rc;
+        snprintf(proc, sizeof proc, "/proc/self/fd/%d", (int)d->file);
+        if (SHMIPC__SYS("proc", access(proc, F_OK))) shmipc__os_close(&d->file); /* no /proc: it could not be linked */
+    }
+    rc = d->file == SHMIPC__OS_NONE ? shmipc__os_draft_named(dir, mode, d) : SHMIPC_OK;
+    /* A umask may have taken bits that the group needs. */
+    if (!rc && SHMIPC__SYS("fchmod", fchmod((int)d->file, mode))) rc = shmipc__os_error(errno);
+    if (rc) shmipc__os_draft_drop(dir, d);
+    return rc;
+}
+
+/* Gives the draft its name, all at once; SHMIPC_EEXIST if somebody was first. The handle stays open in both cases. */
+SHMIPC__UNUSED static int shmipc__os_draft_link(shmipc__os_file dir, shmipc__os_draft *d, const char *name)
+{
+    char proc[32];
+    int r;
+    if (d->temp[0]) {
+        r = SHMIPC__SYS("link", linkat((int)dir, d->temp, (int)dir, name, 0));
+    } else {
+        snprintf(proc, sizeof proc, "/proc/self/fd/%d", (int)d->file);
+        r = SHMIPC__SYS("link", linkat(AT_FDCWD, proc, (int)dir, name, AT_SYMLINK_FOLLOW));
+    }
+    if (r) return shmipc__os_error(errno);
+    if (d->temp[0]) (void)unlinkat((int)dir, d->temp, 0);
+    d->temp[0] = 0;
+    return SHMIPC_OK;
+}
+
+SHMIPC__UNUSED static int shmipc__os_unlink(shmipc__os_file dir, const char *name)
+{
+    return SHMIPC__SYS("unlink", unlinkat((int)dir, name, 0)) ? shmipc__os_error(errno) : SHMIPC_OK;
+}
+
+/* Calls `each` with every file name but "." and ".." until it answers non-zero, which is then the result. */
+SHMIPC__UNUSED static int shmipc__os_list(shmipc__os_file dir, int (*each)(void *arg, const char *name), void *arg)
+{
+    DIR *d;
+    struct dirent *e;
+    int rc = SHMIPC_OK, fd = SHMIPC__SYS("open_list", openat((int)dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd < 0) return shmipc__os_error(errno);
+    d = SHMIPC__OS_FAULT("fdopendir") ? NULL : fdopendir(fd);
+    if (!d) {
+        rc = shmipc__os_error(errno);
+        close(fd);
+        return rc;
+    }
+    while (rc == SHMIPC_OK && (e = readdir(d)) != NULL) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) rc = each(arg, e->d_name);
+    }
+    closedir(d);
+    return rc;
+}
+
+/* ---- memory ---- */
+
+/* Maps `bytes` of the file once and for all, also beyond its present end, so that growth moves nothing. What lies
+ * beyond the reserved size must never be touched: the kernel answers that with SIGBUS. */
+SHMIPC__UNUSED static int shmipc__os_map(shmipc__os_file f, uint64_t bytes, int writable, void **out)
+{
+    void *p = MAP_FAILED;
+    if (bytes == 0 || bytes > (uint64_t)(SIZE_MAX / 2)) return SHMIPC_ENOMEM;
+    if (!SHMIPC__OS_FAULT("mmap")) {
+        p = mmap(NULL, (size_t)bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, (int)f, 0);
+    }
+    if (p == MAP_FAILED) return shmipc__os_error(errno);
+    *out = p;
+    return SHMIPC_OK;
+}
+
+SHMIPC__INLINE void shmipc__os_unmap(void *p, uint64_t bytes)
+{
+    if (p) munmap(p, (size_t)bytes);
+}
+
+/* Reserves the bytes from the file system, growing the file if they end beyond it: SHMIPC_ENOSPC now instead of SIGBUS
+ * later. What is there stays. */
+SHMIPC__UNUSED static int shmipc__os_reserve(shmipc__os_file f, uint64_t offset, uint64_t bytes)
+{
+    int r;
+    if (offset > INT64_MAX || bytes > INT64_MAX - offset) return SHMIPC_ENOSPC;
+    do {
+        r = SHMIPC__SYS("fallocate", fallocate((int)f, 0, (off_t)offset, (off_t)bytes));
+    } while (r && errno == EINTR);
+    if (!r) return SHMIPC_OK;
+    return errno == ENOMEM ? SHMIPC_ENOSPC : shmipc__os_error(errno);
+}
+
+/* Gives the pages wholly inside back; they read as zero if they are reserved again. Even reading one before that takes
+ * memory, so the caller knows that nobody can reach them. */
+SHMIPC__UNUSED static int shmipc__os_punch(shmipc__os_file f, uint64_t offset, uint64_t bytes)
+{
+    int r;
+    do {
+        r = SHMIPC__SYS("punch", fallocate((int)f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                                           (off_t)bytes));
+    } while (r && errno == EINTR);
+    return r ? shmipc__os_error(errno) : SHMIPC_OK;
+}
+
+/* ---- locks ---- */
+
+SHMIPC__UNUSED static int shmipc__os_lock_call(shmipc__os_file f, int cmd, int type, uint64_t byte, short *found)
+{
+    struct flock l;
+    memset(&l, 0, sizeof l);
+    l.l_type = (short)type;
+    l.l_whence = SEEK_SET;
+    l.l_start = (off_t)byte;
+    l.l_len = 1;
+    if (fcntl((int)f, cmd, &l)) return errno == EAGAIN || errno == EACCES ? SHMIPC_EBUSY : shmipc__os_error(errno);
+    if (found) *found = l.l_type;
+    return SHMIPC_OK;
+}
+
+/* Takes the byte if it is free; SHMIPC_EBUSY if not. Never waits. */
+SHMIPC__UNUSED static int shmipc__os_try_lock(shmipc__os_file f, uint64_t byte)
+{
+    if (SHMIPC__OS_FAULT("lock")) return shmipc__os_error(errno);
+    return shmipc__os_lock_call(f, F_OFD_SETLK, F_WRLCK, byte, NULL);
+}
+
+SHMIPC__INLINE void shmipc__os_unlock(shmipc__os_file f, uint64_t byte)
+{
+    (void)shmipc__os_lock_call(f, F_OFD_SETLK, F_UNLCK, byte, NULL);
+}
+
+/* Sleeps until nobody holds the byte (a read lock keeps out no other waiter); SHMIPC_EINTR after a signal. */
+SHMIPC__UNUSED static int shmipc__os_lock_wait(shmipc__os_file f, uint64_t byte)
+{
+    int rc;
+    if (SHMIPC__OS_FAULT("lock_wait")) return shmipc__os_error(errno);
+    rc = shmipc__os_lock_call(f, F_OFD_SETLKW, F_RDLCK, byte, NULL);
+    if (rc == SHMIPC_OK) shmipc__os_unlock(f, byte);
+    return rc;
+}
+
+/* 1 if another description holds the byte for writing, 0 if not. */
+SHMIPC__UNUSED static int shmipc__os_probe(shmipc__os_file f, uint64_t byte)
+{
+    short found = F_UNLCK;
+    int rc;
+    if (SHMIPC__OS_FAULT("probe")) return shmipc__os_error(errno);
+    rc = shmipc__os_lock_call(f, F_OFD_GETLK, F_RDLCK, byte, &found);
+    return rc < 0 ? rc : found == F_WRLCK;
+}
+
+/* ---- fork ---- */
+
+/* A page that reads as zero in every child, also of _Fork and clone; NULL where the kernel has no such thing. */
+SHMIPC__UNUSED static uint32_t *shmipc__os_wipe_page(void)
+{
+    void *p = MAP_FAILED;
+    if (!SHMIPC__OS_FAULT("wipe_page")) {
+        p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    if (p == MAP_FAILED) return NULL;
+    if (madvise(p, 4096, MADV_WIPEONFORK)) {
+        munmap(p, 4096);
+        return NULL;
+    }
+    return (uint32_t *)p;
+}
+
+SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return SHMIPC__OS_FAULT("atfork") || pthread_atfork(prepare, parent, child) ? SHMIPC_ENOMEM : SHMIPC_OK;
+}
+
+#endif /* SHMIPC_OS_HEADER */
 
 /* ---------------------------------------------------------------------------------------------
  * >>ctx
