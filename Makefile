@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # make FULL=1 ... runs the long sweeps; SHORT=1 is what make test uses for the crash programs. Programs read both
 # from the environment.
-export FULL SHORT
+export FULL SHORT CC CXX JOBS
 
 B := build
 WARN := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-align -Werror
@@ -35,21 +35,34 @@ VERSION := $(shell awk '/define SHMIPC_VERSION_(MAJOR|MINOR|PATCH)/ { v = v s $$
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help setup demo test test-c test-compile test-crash test-model test-san test-python test-windows \
-	test-cross test-mutants fuzz soak bench install dist coverage clean
+.PHONY: all help demo test test-c test-compile test-crash test-model test-san test-mutants test-python test-windows \
+	test-cross test-docs fuzz soak bench install dist coverage clean
 
-all: setup-build $(B)/libshmipc.a $(B)/libshmipc.so $(TESTS) $(EXAMPLES) ## build the libraries, tests and examples
+all: $(B)/libshmipc.a $(B)/libshmipc.so $(TESTS) $(EXAMPLES) ## build the libraries, the tests and the examples
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "Overridable: CC CXX CFLAGS CXXFLAGS PREFIX JOBS; FULL=1 for the long sweeps; CHECK_SEED=n repeats a run."
 
-setup-%:
+# What a target needs is installed first: rules that compile depend (order only) on setup-build.
+SETUPS := setup-build setup-demo setup-test setup-test-compile setup-test-cross setup-test-mutants setup-fuzz setup-bench setup-coverage setup-dist
+.PHONY: $(SETUPS)
+$(SETUPS): setup-%:
 	@tools/setup $*
+
+demo: setup-demo $(EXAMPLES) ## build and run the examples
+	@$(if $(EXAMPLES),for p in $(EXAMPLES); do echo "== $$p"; $$p || exit 1; done,echo "demo: there are no examples yet")
+
+# Everything that a change must pass. Goes on after a failure, so that the last line is the sum of all.
+TEST_STEPS := test-c test-docs test-model test-crash test-san test-mutants
+test: setup-test ## everything that a change must pass; the last line is the sum
+	@rm -rf $(B)/report/totals $(B)/report/spec.jsonl
+	@bad=0; for step in $(TEST_STEPS); do echo "== $$step"; SHORT=$(if $(FULL),,1) $(SUBMAKE) -s $$step || bad=1; done; \
+	tools/run-tests --total && exit $$bad || exit 1
 
 # ---- building ---------------------------------------------------------------------------------------------------
 
-$(B)/shmipc.o: shmipc.c
+$(B)/shmipc.o: shmipc.c | setup-build
 	@mkdir -p $(@D)
 	$(C) $(CFLAGS) -fPIC -c $< -o $@
 $(B)/libshmipc.a: $(B)/shmipc.o
@@ -57,35 +70,53 @@ $(B)/libshmipc.a: $(B)/shmipc.o
 $(B)/libshmipc.so: $(B)/shmipc.o
 	$(CC) $(CFLAGS) -shared -Wl,-soname,libshmipc.so.$(firstword $(subst ., ,$(VERSION))) $< -o $@ $(LIBS)
 
-$(B)/tests/%: tests/%.c
+$(B)/tests/%: tests/%.c | setup-build
 	@mkdir -p $(@D)
 	$(C) $(CFLAGS) -Itests -Itests/model -Itests/crash -MF $@.d $< -o $@ $(LIBS)
-$(B)/san/%: tests/%.c
+$(B)/san/%: tests/%.c | setup-build
 	@mkdir -p $(@D)
 	$(C) $(SAN) -fsanitize=address,undefined -fno-sanitize-recover=all -Itests -MF $@.d $< -o $@ $(LIBS)
-$(B)/tsan/%: tests/%.c
+$(B)/tsan/%: tests/%.c | setup-build
 	@mkdir -p $(@D)
 	$(C) $(SAN) -fsanitize=thread -Itests -MF $@.d $< -o $@ $(LIBS)
-$(B)/examples/c/%: examples/c/%.c
+$(B)/examples/c/%: examples/c/%.c | setup-build
 	@mkdir -p $(@D)
 	$(C) $(CFLAGS) -I. -MF $@.d $< -o $@ $(LIBS)
-$(B)/examples/c/%-cc: examples/c/%.cc
+$(B)/examples/c/%-cc: examples/c/%.cc | setup-build
 	@mkdir -p $(@D)
 	$(CPP) $(CXXFLAGS) -I. -MF $@.d $< -o $@ $(LIBS)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # ---- testing ----------------------------------------------------------------------------------------------------
 
-test-c: setup-build $(TESTS) ## unit, edge and multi-process stress tests
+test-c: $(TESTS) ## unit, edge and multi-process stress tests
 	@tools/run-tests $(TESTS)
-test-crash: setup-build $(CRASHES) ## kill a process after every instruction of every operation
+test-crash: $(CRASHES) ## kill a process after every instruction of every operation
 	@rm -f $(B)/report/crash.jsonl
 	@tools/run-tests $(CRASHES)
-test-model: setup-build $(MODELS) ## every schedule, every weak-memory read, every kill
+test-model: $(MODELS) ## every schedule, every weak-memory read, every kill
 	@rm -f $(B)/report/model.jsonl
 	@tools/run-tests $(MODELS)
-test-san: setup-build $(SAN_TESTS) $(SAN_THREADS) ## the tests under ASan and UBSan, the thread tests under TSan
+test-san: $(SAN_TESTS) $(SAN_THREADS) ## the tests under ASan and UBSan, the thread tests under TSan
 	@CHECK_SLOW=5 tools/run-tests $(SAN_TESTS) $(SAN_THREADS)
+test-compile: setup-test-compile ## compilers, standards, options, symbols, other machines
+	@tools/run-tests tests/compile/run
+test-docs: setup-test-mutants ## compile and run the examples of README, docs and the manual
+	@tools/run-tests tools/snippets
+test-mutants: setup-test-mutants ## planted errors in the header must be caught
+	@$(if $(wildcard tests/mutants/*.tsv),tools/run-tests tools/mutate,echo "test-mutants: there is no table of mutants yet")
+test-cross: setup-test-cross ## the unit tests on aarch64, armhf, riscv64 (emulated), i686 and musl
+	@tools/run-tests tools/cross
+test-python: ## (part 3, not written yet)
+	@$(if $(wildcard bindings/python),tools/setup test-python && $(MAKE) -C bindings/python test,echo "test-python: there is no Python binding yet")
+test-windows: ## (not written yet)
+	@echo "test-windows: the Windows layer is not written yet; test-compile compiles rings and atomics for it"
+fuzz: setup-fuzz ## (not written yet)
+	@echo "fuzz: there are no fuzzers yet"
+soak: ## the stress tests again and again for SOAK_S seconds (default 600)
+	@end=$$(($$(date +%s) + $${SOAK_S:-600})); while [ $$(date +%s) -lt $$end ]; do FULL=1 tools/run-tests $(filter %/stress_%,$(TESTS)) || exit 1; done
+bench: setup-bench ## measure, beside the peers of the same run
+	@$(if $(BENCHES),for p in $(BENCHES); do $$p || exit 1; done,echo "bench: there are no benchmarks yet")
 
 clean: ## remove build/
 	rm -rf $(B)
