@@ -54,12 +54,12 @@
 
 /* Modes: what happens to the victim at step k, and what it is while check() runs. */
 enum {
-    CRASH_KILL = 1,    /* killed and reaped                                                                 */
-    CRASH_ZOMBIE = 2,  /* killed and not reaped: its pid still looks alive                                  */
-    CRASH_FREEZE = 4,  /* stopped; check() must get on all the same; then it runs to the end, then done()   */
-    CRASH_LATE = 8,    /* stopped during check(), then killed where it stood, then done()                   */
+    CRASH_KILL = 1,     /* killed and reaped                                                                 */
+    CRASH_ZOMBIE = 2,   /* killed and not reaped: its pid still looks alive                                  */
+    CRASH_FREEZE = 4,   /* stopped; check() must get on all the same; then it runs to the end, then done()   */
+    CRASH_LATE = 8,     /* stopped during check(), then killed where it stood, then done()                   */
     CRASH_BLOCKED = 16, /* killed asleep in the first system call that blocks                               */
-    CRASH_WAITING = 32 /* killed while the survivor already sleeps in check() (it says so by crash_ready()) */
+    CRASH_WAITING = 32  /* killed while the survivor already sleeps in check() (it says so by crash_ready()) */
 };
 
 /* Flags of an operation. */
@@ -75,11 +75,11 @@ enum {
 
 /* Shared by harness, victim and survivor. */
 typedef struct crash_page {
-    uint64_t death_ns, recovered_ns;          /* the victim was reaped; the survivor's first success      */
+    uint64_t death_ns, recovered_ns;           /* the victim was reaped; the survivor's first success      */
     uint64_t lost, torn, twice, leaked, other; /* what check() and done() counted                         */
-    uint64_t note[CRASH_NOTES];               /* free for the test: acknowledgements of the victim and so */
+    uint64_t note[CRASH_NOTES];                /* free for the test: acknowledgements of the victim and so */
     uint32_t dead, ready, seen;
-    char why[160];                            /* the first complaint                                      */
+    char why[160];                             /* the first complaint                                      */
 } crash_page;
 
 typedef struct crash_op crash_op;
@@ -124,9 +124,9 @@ typedef struct crash_result {
 } crash_result;
 
 /* Counts a failure of one kind (lost, torn, twice, leaked, other) unless cond holds. */
-#define CRASH_EXPECT(r, kind, cond)                                                                                   \
-    do {                                                                                                              \
-        if (!(cond)) crash_complain((r), &(r)->page->kind, #kind ": " #cond, __LINE__);                               \
+#define CRASH_EXPECT(r, kind, cond)                                                                                    \
+    do {                                                                                                               \
+        if (!(cond)) crash_complain((r), &(r)->page->kind, #kind ": " #cond, __LINE__);                                \
     } while (0)
 
 static inline uint64_t crash_now_ns(void)
@@ -429,9 +429,12 @@ static inline crash__stop crash__go_syscall(pid_t p, int how)
         }
         if (got < 0 && errno != EINTR) return CRASH__GONE;
         if (crash__alarmed) return CRASH__STUCK;
-        if (crash__proc_state(p) != 'S') since = 0;
-        else if (!since) since = crash_now_ns();
-        else if (crash_now_ns() - since > 10000000u) return CRASH__ASLEEP;
+        if (crash__proc_state(p) != 'S')
+            since = 0;
+        else if (!since)
+            since = crash_now_ns();
+        else if (crash_now_ns() - since > 10000000u)
+            return CRASH__ASLEEP;
         sched_yield();
         if (since) crash__nap();
     }
@@ -702,8 +705,8 @@ static inline int crash__join(crash_run *r, pid_t p)
     }
     crash__limit(0);
     if (WIFEXITED(st) && WEXITSTATUS(st) == 0) return CRASH__FINE;
-    snprintf(r->page->why, sizeof r->page->why, "the survivor %s %d", WIFSIGNALED(st) ? "died of signal" : "exited with",
-             WIFSIGNALED(st) ? WTERMSIG(st) : WEXITSTATUS(st));
+    snprintf(r->page->why, sizeof r->page->why, "the survivor %s %d",
+             WIFSIGNALED(st) ? "died of signal" : "exited with", WIFSIGNALED(st) ? WTERMSIG(st) : WEXITSTATUS(st));
     return CRASH__DIED;
 }
 
@@ -739,8 +742,10 @@ static inline void crash__where(uint64_t pc, char *out, size_t n)
 {
     extern const char __executable_start; /* of the linker: turns a program counter into what addr2line wants */
     uint64_t base = (uint64_t)(uintptr_t)&__executable_start;
-    if (pc >= base && pc - base < UINT64_C(0x10000000)) snprintf(out, n, "addr2line -fe PROGRAM 0x%llx", (unsigned long long)(pc - base));
-    else snprintf(out, n, "0x%llx, outside the program", (unsigned long long)pc);
+    if (pc >= base && pc - base < UINT64_C(0x10000000))
+        snprintf(out, n, "addr2line -fe PROGRAM 0x%llx", (unsigned long long)(pc - base));
+    else
+        snprintf(out, n, "0x%llx, outside the program", (unsigned long long)pc);
 }
 
 static inline const char *crash_mode_name(int mode)
@@ -886,7 +891,8 @@ static inline int crash__one(crash_run *r, const crash__path *t, crash_result *r
 /* The middle of a repeated string instruction: the same state but for one byte. */
 static inline int crash__is_repeat(const crash__path *t, long k)
 {
-    return k > 1 && k + 1 < t->n && t->pc[k] == t->pc[k - 1] && t->pc[k] == t->pc[k + 1] && t->pc[k - 1] == t->pc[k - 2];
+    return k > 1 && k + 1 < t->n && t->pc[k] == t->pc[k - 1] && t->pc[k] == t->pc[k + 1] &&
+           t->pc[k - 1] == t->pc[k - 2];
 }
 
 static inline long crash__env(const char *name)
@@ -902,12 +908,17 @@ static inline long crash__reverse_bits(long v, int bits)
     return out;
 }
 
+/* SHORT=1: the share of this case in the time of its program; set by crash_main(). */
+static long crash__share_ms;
+
 /* All steps: first those where something shared changed, then the rest spread evenly, until the budget is used. */
 static inline int crash__all_steps(crash_run *r, const crash__path *t, crash_result *res)
 {
     long stride = crash__env("CRASH_STRIDE"), budget = crash__env("CRASH_BUDGET_MS"), i, k;
-    uint64_t end = budget ? crash_now_ns() + (uint64_t)budget * 1000000u : UINT64_MAX;
+    uint64_t end = UINT64_MAX;
     int bits = 0;
+    if (!budget) budget = crash__share_ms;
+    if (budget) end = crash_now_ns() + (uint64_t)budget * 1000000u;
     if (stride < 1) stride = 1;
     for (k = 0; k < t->n; k++)
         if (t->want[k] && !crash__is_repeat(t, k) && crash__one(r, t, res, k)) return -1;
@@ -926,7 +937,7 @@ static inline int crash__all_sleeps(crash_run *r, const crash__path *t, crash_re
     long k = t->sleeps >= 0 ? t->sleeps : t->open_end ? t->n - 1 : -1;
     int i;
     if (k < 0) {
-        fprintf(stderr, "%s: no system call blocked\n", r->op->name);
+        if (!(r->op->flags & CRASH_QUIET)) fprintf(stderr, "%s: no system call blocked\n", r->op->name);
         return -1;
     }
     for (i = 0; i < 8; i++)
@@ -960,42 +971,54 @@ static inline void crash__signals(void)
     for (i = 0; i < CRASH_COUNT(caught); i++) sigaction(caught[i], &sa, NULL);
 }
 
+/* One processor for all: a step is two switches and no interrupt between processors. */
+static inline void crash__pin(cpu_set_t *before)
+{
+    cpu_set_t one;
+    sched_getaffinity(0, sizeof *before, before);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+static inline void crash__run_case(crash_run *r, crash_result *res)
+{
+    crash__path t;
+    memset(&t, 0, sizeof t);
+    res->broken = crash__walk(r, &t) != 0;
+    if (!res->broken) {
+        crash__path_index(&t);
+        res->steps = t.n - 1;
+        res->broken = (r->mode == CRASH_BLOCKED ? crash__all_sleeps(r, &t, res) : crash__all_steps(r, &t, res)) != 0;
+    }
+    crash__path_free(&t);
+    if (res->broken || r->mode != CRASH_KILL || (res->seen & r->op->must_see) == r->op->must_see) return;
+    res->broken = 1;
+    if (r->op->flags & CRASH_QUIET) return;
+    printf("  %s: outcomes met 0x%x, expected 0x%x: the sweep tests less than it says\n", r->op->name, res->seen,
+           r->op->must_see);
+}
+
 static inline crash_result crash_sweep(const crash_op *op, int state, int role, int mode)
 {
     crash_result res;
-    crash__path t;
     crash_run r;
-    cpu_set_t set, old;
+    cpu_set_t before;
     uint64_t t0 = crash_now_ns();
     memset(&res, 0, sizeof res);
-    memset(&t, 0, sizeof t);
     memset(&r, 0, sizeof r);
     r.op = op;
     r.state = state;
     r.role = role;
     r.mode = mode;
     r.page = (crash_page *)crash_shared(sizeof *r.page);
-    sched_getaffinity(0, sizeof old, &old); /* one processor: a step is two switches and no interrupt between CPUs */
-    CPU_ZERO(&set);
-    CPU_SET((size_t)sched_getcpu(), &set);
-    sched_setaffinity(0, sizeof set, &set);
+    crash__pin(&before);
     crash__signals();
     fflush(NULL);
-    if (crash__walk(&r, &t)) res.broken = 1;
-    else {
-        crash__path_index(&t);
-        res.steps = t.n - 1;
-        if (mode == CRASH_BLOCKED ? crash__all_sleeps(&r, &t, &res) : crash__all_steps(&r, &t, &res)) res.broken = 1;
-    }
-    if (mode == CRASH_KILL && (res.seen & op->must_see) != op->must_see) {
-        if (!(op->flags & CRASH_QUIET))
-            printf("  %s: outcomes met 0x%x, expected 0x%x: the sweep tests less than it says\n", op->name, res.seen, op->must_see);
-        res.broken = 1;
-    }
+    crash__run_case(&r, &res);
     crash__times(&res);
-    crash__path_free(&t);
     munmap(r.page, sizeof *r.page);
-    sched_setaffinity(0, sizeof old, &old);
+    sched_setaffinity(0, sizeof before, &before);
     res.seconds = (double)(crash_now_ns() - t0) * 1e-9;
     return res;
 }

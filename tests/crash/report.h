@@ -2,7 +2,8 @@
  * build/report/crash.jsonl. Included by crashstep.h.
  *
  * Arguments: parts of names ("send/full", "/zombie"); a case runs when OPERATION/STATE/ROLE/MODE contains one of them.
- * Environment: CRASH_BUDGET_MS and CRASH_STRIDE thin out each case (see README.md), CRASH_REPORT names another file.
+ * Environment: SHORT=1 gives the program 8 s (CRASH_TOTAL_MS), shared by its cases; CRASH_BUDGET_MS and CRASH_STRIDE
+ * thin out each case (see README.md); CRASH_REPORT names another file.
  */
 #ifndef CRASH_REPORT_H
 #define CRASH_REPORT_H
@@ -59,7 +60,8 @@ static inline size_t crash__histogram(const crash_result *res, char *out, size_t
     while (i < res->recoveries && at + 48 < size) {
         int b = crash_bucket(res->recovery[i]);
         for (n = 0; i < res->recoveries && crash_bucket(res->recovery[i]) == b; i++) n++;
-        at += (size_t)snprintf(out + at, size - at, "%s[%llu,%ld]", at ? "," : "", (unsigned long long)crash_bucket_ns(b), n);
+        at += (size_t)snprintf(out + at, size - at, "%s[%llu,%ld]", at ? "," : "",
+                               (unsigned long long)crash_bucket_ns(b), n);
     }
     out[at] = 0;
     return at;
@@ -71,14 +73,15 @@ static inline void crash_report_row(int fd, const char *topic, const crash_run *
     char hist[8192], row[10240];
     int n;
     crash__histogram(res, hist, sizeof hist);
-    n = snprintf(row, sizeof row,
-                 "{\"topic\":\"%s\",\"op\":\"%s\",\"state\":\"%s\",\"role\":\"%s\",\"mode\":\"%s\",\"steps\":%ld,"
-                 "\"kills\":%ld,\"hang\":%llu,\"lost\":%llu,\"torn\":%llu,\"twice\":%llu,\"leaked\":%llu,\"other\":%llu,"
-                 "\"broken\":%d,\"worst_ms\":%.3f,\"p999_ms\":%.3f,\"fallbacks\":%ld,\"seconds\":%.2f,\"recovery_ns\":[%s]}\n",
-                 topic, c->op->name, crash_state(c), crash_role(c), crash_mode_name(c->mode), res->steps, res->kills,
-                 (unsigned long long)res->hang, (unsigned long long)res->lost, (unsigned long long)res->torn,
-                 (unsigned long long)res->twice, (unsigned long long)res->leaked, (unsigned long long)res->other, res->broken,
-                 (double)res->worst_ns * 1e-6, (double)res->p999_ns * 1e-6, res->fallbacks, res->seconds, hist);
+    n = snprintf(
+        row, sizeof row,
+        "{\"topic\":\"%s\",\"op\":\"%s\",\"state\":\"%s\",\"role\":\"%s\",\"mode\":\"%s\",\"steps\":%ld,"
+        "\"kills\":%ld,\"hang\":%llu,\"lost\":%llu,\"torn\":%llu,\"twice\":%llu,\"leaked\":%llu,\"other\":%llu,"
+        "\"broken\":%d,\"worst_ms\":%.3f,\"p999_ms\":%.3f,\"fallbacks\":%ld,\"seconds\":%.2f,\"recovery_ns\":[%s]}\n",
+        topic, c->op->name, crash_state(c), crash_role(c), crash_mode_name(c->mode), res->steps, res->kills,
+        (unsigned long long)res->hang, (unsigned long long)res->lost, (unsigned long long)res->torn,
+        (unsigned long long)res->twice, (unsigned long long)res->leaked, (unsigned long long)res->other, res->broken,
+        (double)res->worst_ns * 1e-6, (double)res->p999_ns * 1e-6, res->fallbacks, res->seconds, hist);
     if (fd >= 0 && write(fd, row, (size_t)n) != (ssize_t)n) perror("crash report");
 }
 
@@ -86,7 +89,8 @@ static inline void crash__print(const crash_run *c, const crash_result *res)
 {
     char name[128];
     snprintf(name, sizeof name, "%s/%s/%s/%s", c->op->name, crash_state(c), crash_role(c), crash_mode_name(c->mode));
-    printf("%s %-48s steps %5ld kills %5ld hang %llu lost %llu torn %llu twice %llu leaked %llu other %llu  worst %.2f ms  %.0f/s\n",
+    printf("%s %-48s steps %5ld kills %5ld hang %llu lost %llu torn %llu twice %llu leaked %llu other %llu  worst %.2f "
+           "ms  %.0f/s\n",
            crash_failed(res) ? "FAIL" : "ok  ", name, res->steps, res->kills, (unsigned long long)res->hang,
            (unsigned long long)res->lost, (unsigned long long)res->torn, (unsigned long long)res->twice,
            (unsigned long long)res->leaked, (unsigned long long)res->other, (double)res->worst_ns * 1e-6,
@@ -118,10 +122,30 @@ static inline int crash__open(const char *topic, int argc)
     return crash_report_open(path, topic);
 }
 
-static inline int crash_main(const char *topic, const crash_op *ops, size_t count, int argc, char **argv)
+/* One case; returns whether it was clean. */
+static inline int crash__case(const crash_run *c, const char *topic, int fd)
+{
+    crash_result res = crash_sweep(c->op, c->state, c->role, c->mode);
+    int clean = !crash_failed(&res);
+    crash__print(c, &res);
+    crash_report_row(fd, topic, c, &res);
+    free(res.recovery);
+    return clean;
+}
+
+/* SHORT=1: each case gets an equal share of the time that is left to the program. */
+static inline void crash__share(uint64_t end, int cases_left)
+{
+    uint64_t now = crash_now_ns(), left = now < end ? (end - now) / 1000000u : 0;
+    crash__share_ms = crash__env("SHORT") ? 1 + (long)left / cases_left : 0;
+}
+
+/* Calls fn for every chosen case of the table; the number of cases. */
+static inline int crash__each(const crash_op *ops, size_t count, int argc, char **argv,
+                              void (*fn)(const crash_run *, void *), void *arg)
 {
     crash_run c;
-    int passed = 0, failed = 0, fd = crash__open(topic, argc);
+    int n = 0;
     size_t i;
     memset(&c, 0, sizeof c);
     for (i = 0; i < count; i++) {
@@ -129,19 +153,48 @@ static inline int crash_main(const char *topic, const crash_op *ops, size_t coun
         for (c.state = 0; c.op->states[c.state]; c.state++)
             for (c.role = 0; c.op->roles[c.role]; c.role++)
                 for (c.mode = CRASH_KILL; c.mode <= CRASH_WAITING; c.mode *= 2) {
-                    crash_result res;
                     if (!(c.op->modes & (unsigned)c.mode) || !crash__chosen(&c, argc, argv)) continue;
-                    res = crash_sweep(c.op, c.state, c.role, c.mode);
-                    crash__print(&c, &res);
-                    crash_report_row(fd, topic, &c, &res);
-                    if (crash_failed(&res)) failed++;
-                    else passed++;
-                    free(res.recovery);
+                    n++;
+                    if (fn) fn(&c, arg);
                 }
     }
-    if (fd >= 0) close(fd);
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed || !passed;
+    return n;
+}
+
+typedef struct crash__program {
+    const char *topic;
+    int fd, left, passed, failed;
+    uint64_t end;
+} crash__program;
+
+static inline void crash__case(const crash_run *c, void *arg)
+{
+    crash__program *p = (crash__program *)arg;
+    crash_result res;
+    crash__share(p->end, p->left--);
+    res = crash_sweep(c->op, c->state, c->role, c->mode);
+    crash__print(c, &res);
+    crash_report_row(p->fd, p->topic, c, &res);
+    if (crash_failed(&res))
+        p->failed++;
+    else
+        p->passed++;
+    free(res.recovery);
+}
+
+static inline int crash_main(const char *topic, const crash_op *ops, size_t count, int argc, char **argv)
+{
+    crash__program p;
+    long total = crash__env("CRASH_TOTAL_MS");
+    memset(&p, 0, sizeof p);
+    p.topic = topic;
+    p.fd = crash__open(topic, argc);
+    p.end = crash_now_ns() + (uint64_t)(total ? total : 8000) * 1000000u;
+    p.left = crash__each(ops, count, argc, argv, NULL, NULL);
+    crash__each(ops, count, argc, argv, crash__case, &p);
+    if (p.fd >= 0) close(p.fd);
+    printf("%d passed, %d failed\n", p.passed, p.failed);
+    return p.failed || !p.passed;
 }
 
 #endif /* CRASH_REPORT_H */
