@@ -895,8 +895,368 @@ SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void)
  * ------------------------------------------------------------------------------------------- */
 
 /* ---------------------------------------------------------------------------------------------
- * >>wait
+ * >>wait  Spin a little, then sleep; a sender makes a system call only when somebody sleeps
+ *
+ * A *bell* is where one thread sleeps: a futex word in a table that the whole scope shares, so that one sleep covers
+ * sources in many segments. A *gate* stands beside each source (ring, queue, lane) and says which bells to ring: bit b
+ * of word w is bell 64 * w + b. Bits name bells and not attachments, because two threads of one process may wait at one
+ * gate with one attachment, and then the second would silence the first.
+ *
+ *   bell    0  owner   u64   0, or the life whose thread sleeps here
+ *           8  word    u32   even: awake; odd: armed. Each step adds one, so the same value never returns (in 2^31 sleeps)
+ *          12  -             to 64
+ *   gate    0  summary u64   bit w: word w may have bits. Alone in its line: all that a sender reads
+ *          64  turn    u64   version 52 | bell that is looked at first 12
+ *          72  cpu     u32   1 + the CPU of the last sender that found sleepers, 0 unknown
+ *         128  sleepers      64 words of u64
+ *
+ *   field      written by                                                  read by
+ *   owner      claimer (0 -> life), its owner or a sweep (life -> 0)       sweeps
+ *   word       owner even -> odd; anybody odd -> even, by CAS              ringers, the kernel
+ *   sleepers   owner of the bell sets its bit; sender or owner takes it    senders
+ *   summary    owner of a bell sets; whoever empties a word clears         senders, on each publish
+ *   turn, cpu  senders that found sleepers                                 such senders; waiters (hints only)
+ *
+ * Waiter: arm the bell, set the bits, *fence W*, look at the data, sleep on the armed value at most a slice, look again.
+ * Sender: publish, *fence S*, look at the summary; if set, take bits and ring their bells. Of two fences one is first:
+ * S before W, and the waiter sees the data; W before S, and the sender sees summary, bit and armed word. So no wake-up
+ * is lost, with no more than these two fences; what else is ordered:
+ *
+ *   label  release                          acquire
+ *   [G1]   summary |= bit (after the word)  summary &= ~bit of whoever saw the word empty, who then reads it again
+ *   [G2]   sleepers &= ~bit by a sender     the owner that finds its bit gone, who then looks at the data again
+ *   [B1]   owner = 0                        the next claim
+ *
+ * The process dies (or stops for good) ...
+ *   sender, after publishing, before it has rung: the sleeper looks at the data at the end of its slice.
+ *   sender, after taking a bit or clearing the summary: the same; a sleeper sets again what is missing each slice.
+ *   waiter, armed, bits set: each gate loses its bit to one wake, which is wasted; then nobody pays any more.
+ *   waiter, after a wake that was meant for one: the item lies there; the others see it at the end of their slices, or
+ *     the next sender wakes the next one. So an item that somebody waits for lies at most one slice unseen.
+ *   sweep, between disarming and freeing a bell: the next sweep does both.
  * ------------------------------------------------------------------------------------------- */
+
+#ifndef SHMIPC__SLICE_NS
+#define SHMIPC__SLICE_NS 40000000 /* bounds what a killed sender can cost, and how late a death is noticed */
+#endif
+#define SHMIPC__SPIN_NS 50000     /* about what a wake-up of an idle CPU costs both sides */
+#define SHMIPC__BELLS_MAX 4096
+#define SHMIPC__WAKE_ALL 0xffffffffu
+
+typedef struct shmipc__bell {
+    uint64_t owner;
+    uint32_t word;
+    uint32_t reserved[13];
+} shmipc__bell;
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__bell) == 64 && offsetof(shmipc__bell, word) == 8, "layout of a bell");
+
+typedef struct shmipc__gate {
+    uint64_t summary;
+    uint64_t reserved0[7];
+    uint64_t turn;
+    uint32_t cpu;
+    uint32_t reserved1[13];
+    uint64_t sleepers[SHMIPC__BELLS_MAX / 64];
+} shmipc__gate;
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__gate) == 640 && offsetof(shmipc__gate, turn) == 64 &&
+                      offsetof(shmipc__gate, cpu) == 72 && offsetof(shmipc__gate, sleepers) == 128, "layout of a gate");
+
+/* The table of bells as one process sees it. */
+typedef struct shmipc__bells {
+    shmipc__bell *at;
+    uint32_t count;
+} shmipc__bells;
+
+/* 1 while the kernel holds the life's lock, 0 when it is gone, negative when that could not be found out. */
+typedef int (*shmipc__alive_fn)(void *arg, uint64_t life);
+
+/* ---- bells ---- */
+
+SHMIPC__UNUSED static int shmipc__bell_claim(shmipc__bells bells, uint64_t life, uint32_t *id)
+{
+    uint32_t i, n = bells.count < SHMIPC__BELLS_MAX ? bells.count : SHMIPC__BELLS_MAX;
+    for (i = 0; i < n; i++) {
+        uint64_t nobody = 0;
+        if (shmipc__load_relaxed_u64(&bells.at[i].owner)) continue;
+        if (!shmipc__cas_acqrel_u64(&bells.at[i].owner, &nobody, life)) continue; /* [B1] */
+        *id = i;
+        return SHMIPC_OK;
+    }
+    return SHMIPC_ETABLE;
+}
+
+/* Ends the sleep that `word` stands for; the exact value, so that a late call cannot end a later one. */
+static int shmipc__bell_disarm(shmipc__bell *bell)
+{
+    uint32_t word = shmipc__load_relaxed_u32(&bell->word);
+    return (word & 1) && shmipc__cas_acqrel_u32(&bell->word, &word, word + 1);
+}
+
+SHMIPC__UNUSED static void shmipc__bell_free(shmipc__bells bells, uint32_t id, uint64_t life)
+{
+    shmipc__bell_disarm(&bells.at[id]);
+    shmipc__cas_acqrel_u64(&bells.at[id].owner, &life, 0); /* [B1] */
+}
+
+/* Frees the bells of the dead; how many. A life never returns, so the exact owner word is proof enough. */
+SHMIPC__UNUSED static int shmipc__bells_sweep(shmipc__bells bells, shmipc__alive_fn alive, void *arg)
+{
+    uint32_t i, freed = 0;
+    for (i = 0; i < bells.count; i++) {
+        uint64_t life = shmipc__load_acquire_u64(&bells.at[i].owner);
+        if (!life || alive(arg, life) != 0) continue;
+        shmipc__bell_disarm(&bells.at[i]); /* so that no wake is wasted on it */
+        freed += (uint32_t)shmipc__cas_acqrel_u64(&bells.at[i].owner, &life, 0);
+    }
+    return (int)freed;
+}
+
+/* 1 when this call ended a sleep. One try is enough: if the CAS fails somebody else rang, or the owner has armed the
+ * bell again after our fence and looks at the data after its own. */
+static int shmipc__bell_ring(shmipc__bells bells, uint32_t id)
+{
+    if (id >= bells.count || !shmipc__bell_disarm(&bells.at[id])) return 0;
+    shmipc__os_futex_wake(&bells.at[id].word, 1);
+    return 1;
+}
+
+/* ---- gates ---- */
+
+/* Clears the summary bit of an empty word. A sleeper that came meanwhile set its word first, so the second look finds
+ * it and puts the summary back. [G1] */
+static void shmipc__gate_settle(shmipc__gate *gate, uint32_t at)
+{
+    uint64_t bit = (uint64_t)1 << at;
+    if (shmipc__load_relaxed_u64(&gate->sleepers[at])) return;
+    shmipc__and_acqrel_u64(&gate->summary, ~bit);
+    if (shmipc__load_relaxed_u64(&gate->sleepers[at])) shmipc__or_acqrel_u64(&gate->summary, bit);
+}
+
+/* Says that bell `id` sleeps here. Also run at each slice: somebody may have died with the bit in his hand. */
+static void shmipc__gate_declare(shmipc__gate *gate, uint32_t id)
+{
+    uint64_t bit = (uint64_t)1 << (id & 63), sum = (uint64_t)1 << (id >> 6);
+    uint64_t *word = &gate->sleepers[id >> 6];
+    if (!(shmipc__load_relaxed_u64(word) & bit)) shmipc__or_acqrel_u64(word, bit);
+    if (!(shmipc__load_relaxed_u64(&gate->summary) & sum)) shmipc__or_acqrel_u64(&gate->summary, sum); /* [G1] */
+}
+
+/* Takes the own bit back; 0 when a sender had taken it. [G2] */
+static int shmipc__gate_withdraw(shmipc__gate *gate, uint32_t id)
+{
+    uint64_t bit = (uint64_t)1 << (id & 63), *word = &gate->sleepers[id >> 6];
+    if (!(shmipc__load_acquire_u64(word) & bit)) return 0;
+    if (!(shmipc__and_acqrel_u64(word, ~bit) & bit)) return 0;
+    shmipc__gate_settle(gate, id >> 6);
+    return 1;
+}
+
+/* Takes the bits of `mask` from word `at` and rings, until `most` sleeps have ended; how many, and the last bell. */
+static uint32_t shmipc__gate_wake_word(shmipc__gate *gate, shmipc__bells bells, uint32_t at, uint64_t mask,
+                                       uint32_t most, uint32_t *last)
+{
+    uint64_t bits = shmipc__load_relaxed_u64(&gate->sleepers[at]) & mask;
+    uint32_t b, n = 0;
+    for (b = 0; b < 64 && n < most; b++) {
+        uint64_t bit = (uint64_t)1 << b;
+        if (!(bits & bit) || !(shmipc__and_acqrel_u64(&gate->sleepers[at], ~bit) & bit)) continue; /* [G2] */
+        if (!shmipc__bell_ring(bells, at * 64 + b)) continue; /* awake already, or nobody's: the next one */
+        *last = at * 64 + b;
+        n++;
+    }
+    shmipc__gate_settle(gate, at);
+    return n;
+}
+
+/* The slow half of a send: ends at most `most` sleeps. The search starts behind the bell that was woken last, and this
+ * place only moves forward: with n bells at a gate, one that stays there is woken after at most n - 1 others and one
+ * for each sender that was already searching when it came. */
+SHMIPC__UNUSED static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
+{
+    uint64_t turn = shmipc__load_relaxed_u64(&gate->turn), summary = shmipc__load_relaxed_u64(&gate->summary);
+    uint32_t i, n = 0, last = 0, first = (uint32_t)(turn % SHMIPC__BELLS_MAX);
+    uint64_t upper = ~(uint64_t)0 << (first & 63);
+    shmipc__store_relaxed_u32(&gate->cpu, (uint32_t)shmipc__os_cpu() + 1);
+    for (i = 0; i <= 64 && n < most; i++) {
+        uint32_t at = ((first >> 6) + i) & 63;
+        uint64_t mask = i == 0 ? upper : i == 64 ? ~upper : ~(uint64_t)0;
+        if (summary >> at & 1) n += shmipc__gate_wake_word(gate, bells, at, mask, most - n, &last);
+    }
+    if (n && most != SHMIPC__WAKE_ALL) {
+        uint64_t next = (turn / SHMIPC__BELLS_MAX + 1) * SHMIPC__BELLS_MAX + (last + 1) % SHMIPC__BELLS_MAX;
+        shmipc__cas_relaxed_u64(&gate->turn, &turn, next);
+    }
+    return n;
+}
+
+/* To be called after each publish, or once after a batch: `most` is 1 where one receiver can take what was sent, and
+ * SHMIPC__WAKE_ALL where all want it. No system call when nobody sleeps. */
+SHMIPC__UNUSED static uint32_t shmipc__gate_ring(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
+{
+    shmipc__fence_seq_cst(); /* fence S */
+    if (SHMIPC__LIKELY(!shmipc__load_relaxed_u64(&gate->summary))) return 0;
+    return shmipc__gate_wake(gate, bells, most);
+}
+
+/* ---- waiting ---- */
+
+/* One thing to wait for. `ready` looks at the data: 0 not yet, anything else ends the wait and is left in `result`.
+ * A gate may be missing: then the data is looked at once a slice. */
+typedef struct shmipc__wait_item {
+    shmipc__gate *gate;
+    int (*ready)(void *arg);
+    void *arg;
+    const uint64_t *lives; /* whose death ends the wait with SHMIPC_EPEERDEAD, unless there is still data; 0 entries skip */
+    uint32_t lives_count;
+    int result;
+} shmipc__wait_item;
+
+/* What one thread brings to its waits, in private memory. */
+typedef struct shmipc__waiter {
+    shmipc__bells bells;
+    uint32_t id;
+    int through_signals; /* 0: a signal ends the wait with SHMIPC_EINTR */
+    uint64_t life;
+    shmipc__alive_fn alive; /* may be NULL */
+    void *alive_arg;
+    int64_t spin_ns, probed_ns;
+} shmipc__waiter;
+
+SHMIPC__UNUSED static int shmipc__waiter_open(shmipc__waiter *w, shmipc__bells bells, uint64_t life,
+                                              shmipc__alive_fn alive, void *alive_arg)
+{
+    if (!bells.at || !life) return SHMIPC_EINVAL;
+    w->bells = bells;
+    w->through_signals = 0;
+    w->life = life;
+    w->alive = alive;
+    w->alive_arg = alive_arg;
+    w->spin_ns = SHMIPC__SPIN_NS;
+    w->probed_ns = 0;
+    return shmipc__bell_claim(bells, life, &w->id);
+}
+
+SHMIPC__UNUSED static void shmipc__waiter_close(shmipc__waiter *w) { shmipc__bell_free(w->bells, w->id, w->life); }
+
+/* Looks at all data that has no result yet; how many got one. */
+static int shmipc__wait_look(shmipc__wait_item *items, uint32_t n)
+{
+    uint32_t i;
+    int found = 0;
+    for (i = 0; i < n; i++) {
+        if (items[i].result) continue;
+        items[i].result = items[i].ready(items[i].arg);
+        found += items[i].result != 0;
+    }
+    return found;
+}
+
+/* Once a slice: is anybody dead that we depend on? What he published before is still delivered first. */
+static int shmipc__wait_probe(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int64_t now)
+{
+    uint32_t i, k;
+    int found = 0;
+    if (now - w->probed_ns < SHMIPC__SLICE_NS) return 0;
+    w->probed_ns = now;
+    for (i = 0; w->alive && i < n; i++) {
+        shmipc__wait_item *it = &items[i];
+        for (k = 0; k < it->lives_count && !it->result; k++) {
+            if (!it->lives[k] || w->alive(w->alive_arg, it->lives[k]) != 0) continue;
+            it->result = it->ready(it->arg);
+            if (!it->result) it->result = SHMIPC_EPEERDEAD;
+            found++;
+        }
+    }
+    return found;
+}
+
+/* Spinning pays only while the peer runs: not when it was last seen on this CPU. */
+static int shmipc__wait_spin(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int64_t start, int64_t until)
+{
+    uint32_t i, here;
+    int found;
+    if (w->spin_ns == 0) return 0;
+    here = (uint32_t)shmipc__os_cpu() + 1;
+    for (i = 0; i < n; i++)
+        if (items[i].gate && shmipc__load_relaxed_u32(&items[i].gate->cpu) == here) return 0;
+    if (until - start > w->spin_ns) until = start + w->spin_ns;
+    do {
+        for (i = 0; i < 8; i++) {
+            found = shmipc__wait_look(items, n);
+            if (found) return found;
+            shmipc__pause();
+        }
+    } while (shmipc__os_now_ns() < until);
+    return 0;
+}
+
+/* Spinning would have helped, or did: the full budget next time. Else half of it, down to none. */
+static void shmipc__wait_learn(shmipc__waiter *w, int64_t took, int found)
+{
+    if (found > 0 && took < 2 * SHMIPC__SPIN_NS) w->spin_ns = SHMIPC__SPIN_NS;
+    else w->spin_ns = w->spin_ns > 1000 ? w->spin_ns / 2 : 0;
+}
+
+/* Declares, looks once more and sleeps to the end of the slice. Results found, 0 or SHMIPC_EINTR. */
+static int shmipc__wait_sleep(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int64_t now, int64_t until)
+{
+    shmipc__bell *bell = &w->bells.at[w->id];
+    uint32_t i, armed = shmipc__load_relaxed_u32(&bell->word);
+    int64_t left = w->probed_ns + SHMIPC__SLICE_NS - now;
+    int rc, found;
+    if (!(armed & 1)) shmipc__store_relaxed_u32(&bell->word, ++armed);
+    for (i = 0; i < n; i++)
+        if (items[i].gate) shmipc__gate_declare(items[i].gate, w->id);
+    shmipc__fence_seq_cst(); /* fence W */
+    found = shmipc__wait_look(items, n);
+    if (found) return found;
+    rc = shmipc__os_futex_wait(&bell->word, armed, left < until - now ? left : until - now);
+    found = shmipc__wait_look(items, n);
+    return found ? found : rc == SHMIPC_EINTR && !w->through_signals ? rc : 0;
+}
+
+/* Takes all declarations back. A bit that is gone was taken by a sender who counts on us to look, so that a wake meant
+ * for one is not lost with a wait that ends for another reason. Whoever leaves a result unused must ring the gate. */
+static int shmipc__wait_end(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int found)
+{
+    uint32_t i;
+    int more, taken = 0;
+    shmipc__bell_disarm(&w->bells.at[w->id]);
+    for (i = 0; i < n; i++)
+        if (items[i].gate) taken |= !shmipc__gate_withdraw(items[i].gate, w->id);
+    more = taken ? shmipc__wait_look(items, n) : 0;
+    return more ? (found > 0 ? found : 0) + more : found;
+}
+
+/* Waits until an item has a result; how many have. SHMIPC_ETIMEDOUT, SHMIPC_EINTR, SHMIPC_EINVAL.
+ * timeout_ns: 0 = only look, negative = for ever. */
+SHMIPC__UNUSED static int shmipc__wait(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int64_t timeout_ns)
+{
+    int64_t start, now, until;
+    uint32_t i;
+    int found;
+    if (!w || (!items && n) || w->id >= w->bells.count) return SHMIPC_EINVAL;
+    for (i = 0; i < n; i++) items[i].result = 0;
+    found = shmipc__wait_look(items, n);
+    if (found) return found;
+    now = start = shmipc__os_now_ns();
+    until = timeout_ns < 0 || timeout_ns > INT64_MAX - start ? INT64_MAX : start + timeout_ns;
+    if (timeout_ns == 0) {
+        found = shmipc__wait_probe(w, items, n, now);
+        return found ? found : SHMIPC_ETIMEDOUT;
+    }
+    found = shmipc__wait_spin(w, items, n, start, until);
+    if (found) return w->spin_ns = SHMIPC__SPIN_NS, found;
+    for (;;) {
+        now = shmipc__os_now_ns();
+        found = shmipc__wait_probe(w, items, n, now);
+        if (!found && now >= until) found = SHMIPC_ETIMEDOUT;
+        if (!found) found = shmipc__wait_sleep(w, items, n, now, until);
+        if (found) break;
+    }
+    shmipc__wait_learn(w, shmipc__os_now_ns() - start, found);
+    return shmipc__wait_end(w, items, n, found);
+}
 
 #endif /* SHMIPC_RINGS_ONLY */
 
