@@ -170,12 +170,14 @@ extern "C" {
 #define SHMIPC__GNU 1
 #define SHMIPC__INLINE static inline __attribute__((unused))
 #define SHMIPC__UNUSED __attribute__((unused))
+#define SHMIPC__NOINLINE __attribute__((noinline, unused))
 #define SHMIPC__LIKELY(x) __builtin_expect(!!(x), 1)
 #define SHMIPC__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #else
 #define SHMIPC__GNU 0
 #define SHMIPC__INLINE static inline
 #define SHMIPC__UNUSED
+#define SHMIPC__NOINLINE
 #define SHMIPC__LIKELY(x) (x)
 #define SHMIPC__UNLIKELY(x) (x)
 #endif
@@ -186,6 +188,15 @@ extern "C" {
 #else
 #define SHMIPC__STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #define SHMIPC__ALIGNED(n) _Alignas(n)
+#endif
+
+/* Asks for a cache line that will be written soon; without prefetchw gcc would only ask for reading. */
+#if SHMIPC__GNU && (defined(__x86_64__) || defined(__i386__)) && !defined(SHMIPC_ATOMICS_HEADER)
+#define SHMIPC__PREFETCH_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(const void *)(p)))
+#elif SHMIPC__GNU
+#define SHMIPC__PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
+#else
+#define SHMIPC__PREFETCH_WRITE(p) ((void)(p))
 #endif
 
 /* Where two CPUs must not disturb each other. 64 everywhere, so that the layout is one; machines
