@@ -122,17 +122,6 @@ static inline int crash__open(const char *topic, int argc)
     return crash_report_open(path, topic);
 }
 
-/* One case; returns whether it was clean. */
-static inline int crash__case(const crash_run *c, const char *topic, int fd)
-{
-    crash_result res = crash_sweep(c->op, c->state, c->role, c->mode);
-    int clean = !crash_failed(&res);
-    crash__print(c, &res);
-    crash_report_row(fd, topic, c, &res);
-    free(res.recovery);
-    return clean;
-}
-
 /* SHORT=1: each case gets an equal share of the time that is left to the program. */
 static inline void crash__share(uint64_t end, int cases_left)
 {
