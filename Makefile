@@ -7,9 +7,12 @@ CFLAGS ?= -O2 -g
 CXXFLAGS ?= $(CFLAGS)
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-# make FULL=1 ... runs the long sweeps; SHORT=1 is what make test uses for the crash programs. Programs read both
-# from the environment.
-export FULL SHORT CC CXX JOBS
+# make FULL=1 ... runs the long sweeps; make test sets SHORT=1 for what has a short form. Programs read both from the
+# environment.
+export CC CXX JOBS
+ifdef FULL
+export FULL
+endif
 
 B := build
 WARN := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-align -Werror
@@ -54,10 +57,10 @@ demo: setup-demo $(EXAMPLES) ## build and run the examples
 	@$(if $(EXAMPLES),for p in $(EXAMPLES); do echo "== $$p"; $$p || exit 1; done,echo "demo: there are no examples yet")
 
 # Everything that a change must pass. Goes on after a failure, so that the last line is the sum of all.
-TEST_STEPS := test-c test-docs test-model test-crash test-san test-mutants
+TEST_STEPS := test-c test-docs test-compile test-model test-crash test-san test-mutants
 test: setup-test ## everything that a change must pass; the last line is the sum
 	@rm -rf $(B)/report/totals $(B)/report/spec.jsonl
-	@bad=0; for step in $(TEST_STEPS); do echo "== $$step"; SHORT=$(if $(FULL),,1) $(SUBMAKE) -s $$step || bad=1; done; \
+	@bad=0; for step in $(TEST_STEPS); do echo "== $$step"; $(if $(FULL),,SHORT=1) $(SUBMAKE) -s $$step || bad=1; done; \
 	tools/run-tests --total && exit $$bad || exit 1
 
 # ---- building ---------------------------------------------------------------------------------------------------

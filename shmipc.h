@@ -155,6 +155,8 @@ SHMIPC_API const char *shmipc_strerror(int code);
 #include <time.h>
 #include <unistd.h>
 #endif
+#elif !defined(__GNUC__) && !defined(__clang__)
+#include <string.h> /* memcpy, which is built into the others */
 #endif
 
 #ifdef __cplusplus
@@ -204,7 +206,7 @@ extern "C" {
 #define SHMIPC__LINE 64
 
 /* The width of a lane's sequence words, part of the layout stamp. Without lock-free 64-bit atomics the rings that need
- * only 32-bit loads and stores remain; a lock hidden in a library would be private to each process and silently wrong. */
+ * only 32-bit loads and stores remain; a lock hidden in a library would be private to each process, silently wrong. */
 #ifndef SHMIPC_WORD_BITS
 #if SHMIPC__GNU && defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE < 2
 #define SHMIPC_WORD_BITS 32
@@ -213,7 +215,7 @@ extern "C" {
 #endif
 #endif
 #if SHMIPC_WORD_BITS == 32 && !defined(SHMIPC_RINGS_ONLY)
-#error "shmipc.h: 64-bit atomics are not lock-free on this machine; define SHMIPC_RINGS_ONLY to get the SPSC ring and the inline lane"
+#error "shmipc.h: 64-bit atomics are not lock-free here; define SHMIPC_RINGS_ONLY: the SPSC ring and the inline lane remain"
 #endif
 
 /* ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
  * process group of its own. A test fails when a check fails in it or in any process it forked, when it dies, when it
  * outlives its limit (20 s unless TEST_LIMIT says otherwise), and when it ends without having checked anything.
  *
- *     CHECK(expr)           true, or file, line and expression are printed; has the value of expr: if (!CHECK(p)) return;
+ *     CHECK(expr)           true, or file, line and expression are printed; has its value: if (!CHECK(p)) return;
  *     CHECK_EQ(a, b)        integers (enums, results, sizes); prints both values
  *     CHECK_STR(a, b)       strings; prints both
  *     CHECK_MEM(a, b, n)    n bytes; prints the first offset that differs
@@ -280,7 +280,7 @@ static int check__one(const char *program, const check__test *test)
     if (nofork && *nofork == '1') test->run();
     else status = check__run_forked(test, limit_s, &timed_out);
     if (timed_out) snprintf(why, sizeof why, "still running after %d s", limit_s);
-    else if (WIFSIGNALED(status)) snprintf(why, sizeof why, "killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else if (WIFSIGNALED(status)) snprintf(why, sizeof why, "killed by signal %d", WTERMSIG(status));
     else if (check__now->failures) snprintf(why, sizeof why, "%d checks failed", check__now->failures);
     else if (WEXITSTATUS(status) == CHECK__SKIPPED) return printf("skip %s\n", test->name), -1;
     else if (WEXITSTATUS(status)) snprintf(why, sizeof why, "exit status %d", WEXITSTATUS(status));
@@ -304,9 +304,10 @@ CHECK__FN int check_main(int argc, char **argv)
     const char *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0], *seed = getenv("CHECK_SEED");
     const check__test *test;
     int passed = 0, failed = 0, result, list = argc > 1 && strcmp(argv[1], "--list") == 0;
+    void *shared = mmap(NULL, sizeof *check__now, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     check__seed = seed && *seed ? strtoull(seed, NULL, 0) : (uint64_t)check__clock_ns() ^ ((uint64_t)time(NULL) << 32);
-    check__now = (check__state *)mmap(NULL, sizeof *check__now, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (check__now == (check__state *)MAP_FAILED) return perror("mmap"), 1;
+    if (shared == MAP_FAILED) return perror("mmap"), 1;
+    check__now = (check__state *)shared;
 #ifdef __linux__
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 #endif
