@@ -464,6 +464,41 @@ static int engine_agrees(void)
     return ok;
 }
 
+/* ---- the summary: clean rows pass, one lost message or no row at all fails ---------------------------------------- */
+
+static int summary_of(uint64_t lost, int rows)
+{
+    static const crash_op op = { "put", states, roles, K, 0, 0, setup, NULL, send_right, check_sent, 0, 0, 0, 0 };
+    uint64_t times[2] = { 1000, 2000 };
+    char path[] = "/tmp/crash_selfcheck.XXXXXX", command[96];
+    crash_result res;
+    crash_run c;
+    int i, fd = mkstemp(path), st;
+    memset(&c, 0, sizeof c);
+    memset(&res, 0, sizeof res);
+    c.op = &op;
+    c.mode = CRASH_KILL;
+    res.kills = res.recoveries = 2;
+    res.recovery = times;
+    for (i = 0; i < rows; i++) {
+        res.lost = i ? 0 : lost;
+        crash_report_row(fd, "selfcheck", &c, &res);
+    }
+    snprintf(command, sizeof command, "tools/crash-summary %s >/dev/null 2>&1", path);
+    st = system(command);
+    close(fd);
+    unlink(path);
+    return WIFEXITED(st) ? WEXITSTATUS(st) : -1;
+}
+
+static int summary_counts(void)
+{
+    int clean = summary_of(0, 2), lost = summary_of(1, 2), empty = summary_of(0, 0);
+    int ok = clean == 0 && lost == 1 && empty == 1;
+    printf("%s tools/crash-summary: clean rows %d, one lost %d, no row %d\n", ok ? "ok  " : "FAIL", clean, lost, empty);
+    return ok;
+}
+
 static int make_lock_file(void)
 {
     static char path[] = "/tmp/crash_selfcheck.XXXXXX";
@@ -493,6 +528,9 @@ int main(void)
             failed += !ok;
         }
     ok = engine_agrees();
+    passed += ok;
+    failed += !ok;
+    ok = summary_counts();
     passed += ok;
     failed += !ok;
     if (out) fclose(out);
