@@ -911,6 +911,9 @@ static inline long crash__reverse_bits(long v, int bits)
 /* SHORT=1: the share of this case in the time of its program; set by crash_main(). */
 static long crash__share_ms;
 
+/* Hanging survivors cost the whole limit each: a few of them are enough to know. */
+#define CRASH_HANGS 5
+
 /* All steps: first those where something shared changed, then the rest spread evenly, until the budget is used. */
 static inline int crash__all_steps(crash_run *r, const crash__path *t, crash_result *res)
 {
@@ -920,10 +923,10 @@ static inline int crash__all_steps(crash_run *r, const crash__path *t, crash_res
     if (!budget) budget = crash__share_ms;
     if (budget) end = crash_now_ns() + (uint64_t)budget * 1000000u;
     if (stride < 1) stride = 1;
-    for (k = 0; k < t->n; k++)
+    for (k = 0; k < t->n && res->hang < CRASH_HANGS; k++)
         if (t->want[k] && !crash__is_repeat(t, k) && crash__one(r, t, res, k)) return -1;
     while (1L << bits < t->n) bits++;
-    for (i = 0; i < 1L << bits && crash_now_ns() < end; i++) {
+    for (i = 0; i < 1L << bits && crash_now_ns() < end && res->hang < CRASH_HANGS; i++) {
         k = crash__reverse_bits(i, bits);
         if (k >= t->n || t->want[k] || k % stride || crash__is_repeat(t, k)) continue;
         if (crash__one(r, t, res, k)) return -1;
