@@ -904,8 +904,487 @@ SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void)
  * ------------------------------------------------------------------------------------------- */
 
 /* ---------------------------------------------------------------------------------------------
- * >>block
+ * >>block  Size-class blocks in extents: no splitting, no merging, memory given back
+ *
+ * A region grows by extents, powers of two from 64 KiB up; each is open for one size class, or closed and without
+ * memory. Four classes per doubling waste at most a fifth of a block. Blocks of up to 64 KiB share a 64 KiB extent; a
+ * larger one has an extent of its own, of which only the block is backed by memory. A word per block is the only truth
+ * about it. These words outlive the memory of their extent, so that a value never comes back to mislead a late CAS.
+ *
+ *   region  0     stamp u64, extents u32, -, size u64, data u64     written once by the maker, stamp last
+ *           64    current u32[160]: 1 + the youngest extent of each class, kept open though empty; a hint
+ *           1024  a descriptor of 128 bytes for each extent
+ *                   0  place  u64  used 1 | order 7 | - 24 | offset from data in 64 KiB 32; 0 = from here on unused
+ *                   8  word   u64  generation 30 | class 8 | CLOSED OPENING OPEN CLOSING 2 | owner 24
+ *                  64  blocks u64[8], the words of the first blocks
+ *           ...   tables, 8 KiB for each extent: the words of blocks 8 to 1023, touched only where used
+ *           data  the extents, one after the other
+ *   block word      generation 38 | SEALED FREE OWNED 2 | owner 24 (0: the structure that names the block owns it)
+ *   handle          generation 34 | block 10 | 1 + extent 20; never 0
+ *
+ *   field     written by, always by CAS from the exact value seen unless said otherwise
+ *   place     whoever appends, once: 0 -> place
+ *   word      CLOSED -> OPENING(me) -> OPEN -> CLOSING(me) -> CLOSED, next generation, or back to OPEN; a sweep takes
+ *             OPENING and CLOSING over from the dead
+ *   blocks    FREE -> OWNED: anybody. OWNED -> OWNED(other), -> FREE next generation: the owner, or a sweep if he is
+ *             dead. FREE -> SEALED, SEALED -> FREE next generation (a store): who has the extent OPENING or CLOSING
+ *
+ * A closer seals one free block after the other. One that is taken first ends it, and all are unsealed; when all are
+ * sealed nobody can take any, and the memory is punched. Memory is reserved before any block is unsealed.
+ *
+ *   label  release                             acquire
+ *   [K1]   block FREE (free, unseal)           the claim: the last owner's accesses, or the reservation, are over
+ *   [K2]   block FREE (unseal)                 the load before a claim, so that the extent word read next is not older:
+ *                                              it is still the one whose class we believe in
+ *   [K3]   block FREE (free)                   the seal: accesses are over before memory is punched
+ *   [K4]   extent CLOSED                       the OPENING of the next: punched before it is reserved again
+ *   [K5]   place                               whoever sees it: the descriptor behind it is reserved
+ *   [K6]   block OWNED(other)                  the load by him, or by who frees it for him
+ *
+ * The process dies (or stops for good) ...
+ *   between append and open: a closed extent, for anybody. (Or a reserved descriptor: for the next append.)
+ *   while OPENING or CLOSING: the extent is passed over until a sweep closes it, or opens it again if blocks are owned.
+ *   after a claim: a sweep frees the block, unless `published` says that some structure names it; then owner 0.
+ *   between freeing and closing: an open empty extent, for its class, for the next free in it, or for a trim.
  * ------------------------------------------------------------------------------------------- */
+
+#define SHMIPC__BLOCKS_STAMP 0x31306b6c62696d73u /* "smiblk01" */
+#define SHMIPC__CLASSES 137                      /* 64 bytes to 1 TiB */
+#define SHMIPC__UNIT ((uint64_t)65536)
+#define SHMIPC__NO_EXTENT 0xffffffffu
+#define SHMIPC__NOBODY 0xffffffffu
+
+enum { SHMIPC__CLOSED, SHMIPC__OPENING, SHMIPC__OPEN, SHMIPC__CLOSING };
+enum { SHMIPC__SEALED, SHMIPC__FREE, SHMIPC__OWNED };
+
+typedef struct shmipc__extent {
+    uint64_t place, word, reserved[6], blocks[8];
+} shmipc__extent;
+typedef struct shmipc__region {
+    uint64_t stamp;
+    uint32_t extents, reserved0;
+    uint64_t size, data, reserved1[4];
+    uint32_t current[160], reserved2[80];
+} shmipc__region;
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__extent) == 128 && offsetof(shmipc__extent, blocks) == 64, "layout of an extent");
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__region) == 1024 && offsetof(shmipc__region, current) == 64, "layout of a region");
+
+/* A region as one thread sees it; the owner is the small index (not 0) of its attachment. The region lies at a multiple
+ * of the page size. reserve: memory for these bytes now, or an error; punch: give whole pages back. */
+typedef struct shmipc__blocks {
+    unsigned char *base;
+    uint64_t size, data;
+    uint32_t extents, owner, known, next;
+    int (*reserve)(void *arg, uint64_t offset, uint64_t len);
+    int (*punch)(void *arg, uint64_t offset, uint64_t len);
+    void *arg;
+    uint32_t cursor[SHMIPC__CLASSES];
+} shmipc__blocks;
+
+/* An extent and what its words said, validated. */
+typedef struct shmipc__extent_view {
+    shmipc__extent *at;
+    uint64_t word, offset, block_size;
+    uint32_t index, order, cls, state, owner, count;
+} shmipc__extent_view;
+
+/* ---- words ---- */
+
+SHMIPC__INLINE uint64_t shmipc__extent_word(uint64_t generation, uint32_t cls, uint32_t state, uint32_t owner)
+{
+    return generation << 34 | (uint64_t)cls << 26 | (uint64_t)state << 24 | owner;
+}
+SHMIPC__INLINE uint64_t shmipc__block_word(uint64_t generation, uint32_t state, uint32_t owner)
+{
+    return generation << 26 | (uint64_t)state << 24 | owner;
+}
+SHMIPC__INLINE uint32_t shmipc__word_state(uint64_t w) { return (uint32_t)(w >> 24 & 3); }
+SHMIPC__INLINE uint32_t shmipc__word_owner(uint64_t w) { return (uint32_t)(w & 0xffffff); }
+SHMIPC__INLINE uint64_t shmipc__block_freed(uint64_t w) { return shmipc__block_word((w >> 26) + 1, SHMIPC__FREE, 0); }
+
+SHMIPC__INLINE uint64_t shmipc__class_size(uint32_t cls)
+{
+    return cls ? (uint64_t)(5 + (cls - 1) % 4) << (4 + (cls - 1) / 4) : 64;
+}
+
+/* The class of a size, SHMIPC__CLASSES when there is none. */
+static uint32_t shmipc__class_of(uint64_t size)
+{
+    uint32_t k = 6;
+    if (size <= 64) return 0;
+    if (size > shmipc__class_size(SHMIPC__CLASSES - 1)) return SHMIPC__CLASSES;
+    while ((size - 1) >> (k + 1)) k++;
+    return 4 * (k - 6) + (uint32_t)((size - 1) >> (k - 2)) - 3;
+}
+
+static uint32_t shmipc__class_order(uint32_t cls)
+{
+    uint32_t order = 0;
+    while (SHMIPC__UNIT << order < shmipc__class_size(cls)) order++;
+    return order;
+}
+
+/* ---- the region ---- */
+
+static uint64_t shmipc__blocks_table(const shmipc__blocks *b, uint32_t extent)
+{
+    uint64_t tables = (sizeof(shmipc__region) + (uint64_t)b->extents * sizeof(shmipc__extent) + 65535) / 65536 * 65536;
+    return tables + (uint64_t)extent * 8192;
+}
+
+static shmipc__extent *shmipc__blocks_extent(const shmipc__blocks *b, uint32_t i)
+{
+    return (shmipc__extent *)(void *)(b->base + sizeof(shmipc__region)) + i;
+}
+
+static uint64_t *shmipc__blocks_word(const shmipc__blocks *b, uint32_t extent, uint32_t block)
+{
+    if (block < 8) return &shmipc__blocks_extent(b, extent)->blocks[block];
+    return (uint64_t *)(void *)(b->base + shmipc__blocks_table(b, extent)) + block;
+}
+
+/* Connects to a region, which `make` says to make first: then nobody else may know it yet. `extents` bounds how many
+ * there ever are; small ones cost 128 bytes each and up to 8 KiB for their words. */
+SHMIPC__UNUSED static int shmipc__blocks_open(shmipc__blocks *b, int make)
+{
+    shmipc__region *r = (shmipc__region *)(void *)b->base;
+    uint32_t i;
+    int rc;
+    if (!r || (uintptr_t)r % 4096 || !b->reserve || !b->punch || !b->owner || b->owner > 0xffffff) return SHMIPC_EINVAL;
+    if (b->extents == 0 || b->extents >= 1 << 20 || b->size > (uint64_t)1 << 47) return SHMIPC_EINVAL;
+    b->data = (shmipc__blocks_table(b, b->extents) + 65535) / 65536 * 65536;
+    if (b->size < b->data + SHMIPC__UNIT) return SHMIPC_EINVAL;
+    b->known = 0;
+    b->next = b->owner * 61; /* so that we do not all begin at one place */
+    for (i = 0; i < SHMIPC__CLASSES; i++) b->cursor[i] = 0;
+    if (make) {
+        rc = b->reserve(b->arg, 0, sizeof *r + sizeof(shmipc__extent));
+        if (rc) return rc;
+        shmipc__store_relaxed_u32(&r->extents, b->extents);
+        shmipc__store_relaxed_u64(&r->size, b->size);
+        shmipc__store_relaxed_u64(&r->data, b->data);
+        shmipc__store_release_u64(&r->stamp, SHMIPC__BLOCKS_STAMP);
+    }
+    if (shmipc__load_acquire_u64(&r->stamp) != SHMIPC__BLOCKS_STAMP) return SHMIPC_EFOREIGN;
+    if (shmipc__load_relaxed_u32(&r->extents) != b->extents || shmipc__load_relaxed_u64(&r->size) != b->size ||
+        shmipc__load_relaxed_u64(&r->data) != b->data) return SHMIPC_EMISMATCH;
+    return SHMIPC_OK;
+}
+
+/* Reads extent i. SHMIPC_EAGAIN: not there (yet). A descriptor is touched only when the one before it is in use, for
+ * then it has been reserved. [K5] */
+static int shmipc__extent_read(shmipc__blocks *b, uint32_t i, shmipc__extent_view *v)
+{
+    uint64_t place;
+    while (b->known <= i && b->known < b->extents) {
+        if (!shmipc__load_acquire_u64(&shmipc__blocks_extent(b, b->known)->place)) return SHMIPC_EAGAIN;
+        b->known++;
+    }
+    if (i >= b->known) return SHMIPC_EAGAIN;
+    v->at = shmipc__blocks_extent(b, i);
+    v->index = i;
+    place = shmipc__load_relaxed_u64(&v->at->place);
+    v->order = (uint32_t)(place >> 56 & 127);
+    v->offset = b->data + (place & 0xffffffff) * SHMIPC__UNIT;
+    if (!(place >> 63) || v->order > 31 || v->offset > b->size || SHMIPC__UNIT << v->order > b->size - v->offset) {
+        return SHMIPC_ECORRUPT;
+    }
+    v->word = shmipc__load_acquire_u64(&v->at->word);
+    v->state = shmipc__word_state(v->word);
+    v->owner = shmipc__word_owner(v->word);
+    v->cls = (uint32_t)(v->word >> 26 & 255);
+    if (v->state == SHMIPC__CLOSED) return SHMIPC_OK;
+    if (v->cls >= SHMIPC__CLASSES || shmipc__class_order(v->cls) != v->order) return SHMIPC_ECORRUPT;
+    v->block_size = shmipc__class_size(v->cls);
+    v->count = (uint32_t)((SHMIPC__UNIT << v->order) / v->block_size);
+    return SHMIPC_OK;
+}
+
+/* One step of an extent word, and of our view of it. */
+static int shmipc__extent_step(shmipc__extent_view *v, uint32_t cls, uint32_t state, uint32_t owner)
+{
+    uint64_t seen = v->word, next = shmipc__extent_word((v->word >> 34) + (state == SHMIPC__CLOSED), cls, state, owner);
+    if (!shmipc__cas_acqrel_u64(&v->at->word, &seen, next)) return 0; /* [K4] */
+    v->word = next;
+    v->cls = cls;
+    v->state = state;
+    v->owner = owner;
+    return 1;
+}
+
+/* ---- closing ---- */
+
+/* The extent is CLOSING by us: seals and gives back, or opens again when a block is owned. Run again by a sweep after
+ * a death anywhere in it, so that nothing is assumed about which blocks are sealed. */
+static void shmipc__extent_close(shmipc__blocks *b, shmipc__extent_view *v)
+{
+    uint32_t j;
+    for (j = 0; j < v->count; j++) {
+        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_relaxed_u64(word);
+        if (shmipc__word_state(w) == SHMIPC__SEALED) continue;
+        if (shmipc__word_state(w) != SHMIPC__FREE) break;
+        if (!shmipc__cas_acqrel_u64(word, &w, shmipc__block_word(w >> 26, SHMIPC__SEALED, 0))) break; /* [K3] */
+    }
+    if (j == v->count) {
+        b->punch(b->arg, v->offset, (v->count * v->block_size + 4095) / 4096 * 4096); /* failing, it costs memory only */
+        shmipc__extent_step(v, v->cls, SHMIPC__CLOSED, 0);
+        return;
+    }
+    for (j = 0; j < v->count; j++) {
+        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_relaxed_u64(word);
+        if (shmipc__word_state(w) == SHMIPC__SEALED) shmipc__store_release_u64(word, shmipc__block_freed(w));
+    }
+    shmipc__extent_step(v, v->cls, SHMIPC__OPEN, 0);
+}
+
+/* Closes an extent if it is open and all free; the youngest of a class is kept unless `all`. Of several processes that
+ * free the last blocks, or open the extent again, the fence lets one see what all did. */
+static void shmipc__extent_try_close(shmipc__blocks *b, uint32_t extent, uint32_t from, int all)
+{
+    const shmipc__region *r = (const shmipc__region *)(const void *)b->base;
+    shmipc__extent_view v;
+    uint32_t j, tries;
+    for (tries = 0; tries < 4; tries++) {
+        shmipc__fence_seq_cst();
+        if (shmipc__extent_read(b, extent, &v) || v.state != SHMIPC__OPEN) return;
+        if (!all && shmipc__load_relaxed_u32(&r->current[v.cls]) == extent + 1) return;
+        for (j = 0; j < v.count; j++) {
+            uint64_t *word = shmipc__blocks_word(b, extent, (from + j) % v.count);
+            if (shmipc__word_state(shmipc__load_relaxed_u64(word)) != SHMIPC__FREE) return;
+        }
+        if (!shmipc__extent_step(&v, v.cls, SHMIPC__CLOSING, b->owner)) return;
+        shmipc__extent_close(b, &v);
+    }
+}
+
+/* Gives back all empty extents. */
+SHMIPC__UNUSED static void shmipc__blocks_trim(shmipc__blocks *b)
+{
+    shmipc__extent_view v;
+    uint32_t i;
+    for (i = 0; shmipc__extent_read(b, i, &v) != SHMIPC_EAGAIN; i++) shmipc__extent_try_close(b, i, 0, 1);
+}
+
+/* ---- taking ---- */
+
+static uint64_t shmipc__block_handle(uint32_t extent, uint32_t block, uint64_t word)
+{
+    return (word >> 26) << 30 | (uint64_t)block << 20 | (extent + 1);
+}
+
+/* Claims a block of an open extent. The extent word is read again between the look at a block and its claim: had the
+ * extent been closed and opened for another class before the look, it would differ; and since, the block would. [K2] */
+static int shmipc__extent_claim(shmipc__blocks *b, const shmipc__extent_view *v, uint64_t *handle)
+{
+    uint32_t k, j;
+    for (k = 0; k < v->count; k++) {
+        uint64_t *word, w;
+        j = (b->next + k) % v->count;
+        word = shmipc__blocks_word(b, v->index, j);
+        w = shmipc__load_acquire_u64(word); /* [K2] */
+        if (shmipc__word_state(w) != SHMIPC__FREE) continue;
+        if (shmipc__load_relaxed_u64(&v->at->word) != v->word) return SHMIPC_EAGAIN;
+        if (!shmipc__cas_acqrel_u64(word, &w, shmipc__block_word(w >> 26, SHMIPC__OWNED, b->owner))) continue; /* [K1] */
+        b->next = j + 1;
+        *handle = shmipc__block_handle(v->index, j, w);
+        return SHMIPC_OK;
+    }
+    return SHMIPC_EAGAIN;
+}
+
+/* Opens a closed extent and keeps its first block, so that no crowd can snatch all of it from the opener. */
+static int shmipc__extent_open(shmipc__blocks *b, shmipc__extent_view *v, uint32_t cls, uint64_t *handle)
+{
+    uint32_t j;
+    int rc;
+    if (!shmipc__extent_step(v, cls, SHMIPC__OPENING, b->owner)) return SHMIPC_EAGAIN;
+    v->block_size = shmipc__class_size(cls);
+    v->count = (uint32_t)((SHMIPC__UNIT << v->order) / v->block_size);
+    rc = v->count > 8 ? b->reserve(b->arg, shmipc__blocks_table(b, v->index), v->count * 8) : SHMIPC_OK;
+    if (!rc) rc = b->reserve(b->arg, v->offset, v->count * v->block_size);
+    if (rc) {
+        b->punch(b->arg, v->offset, (v->count * v->block_size + 4095) / 4096 * 4096);
+        shmipc__extent_step(v, cls, SHMIPC__CLOSED, 0);
+        return rc;
+    }
+    for (j = 0; j < v->count; j++) {
+        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__block_freed(shmipc__load_relaxed_u64(word));
+        if (j == 0) *handle = shmipc__block_handle(v->index, 0, w);
+        if (j == 0) w = shmipc__block_word(w >> 26, SHMIPC__OWNED, b->owner);
+        shmipc__store_release_u64(word, w); /* [K1] [K2] */
+    }
+    shmipc__extent_step(v, cls, SHMIPC__OPEN, 0);
+    shmipc__store_relaxed_u32(&((shmipc__region *)(void *)b->base)->current[cls], v->index + 1);
+    return SHMIPC_OK;
+}
+
+/* Adds an extent of this order behind the last one. [K5] */
+static int shmipc__extent_append(shmipc__blocks *b, uint32_t order, shmipc__extent_view *v)
+{
+    uint64_t units = 0, nothing;
+    uint32_t i = b->known;
+    int rc;
+    for (; i < b->extents; i++) {
+        rc = i ? shmipc__extent_read(b, i - 1, v) : SHMIPC_OK;
+        if (rc) return rc;
+        if (i) units = (v->offset - b->data) / SHMIPC__UNIT + ((uint64_t)1 << v->order);
+        if (order > 31 || units + ((uint64_t)1 << order) > (b->size - b->data) / SHMIPC__UNIT) return SHMIPC_ENOSPC;
+        if (i + 1 < b->extents) {
+            rc = b->reserve(b->arg, sizeof(shmipc__region) + (i + 1) * sizeof(shmipc__extent), sizeof(shmipc__extent));
+            if (rc) return rc;
+        }
+        nothing = 0;
+        if (shmipc__cas_acqrel_u64(&shmipc__blocks_extent(b, i)->place, &nothing,
+                                   (uint64_t)1 << 63 | (uint64_t)order << 56 | units)) return shmipc__extent_read(b, i, v);
+    }
+    return SHMIPC_ENOSPC;
+}
+
+/* Looks for a free block of the class in the youngest extent, then in up to `limit` others; *spare is a closed extent
+ * that would do. */
+static int shmipc__blocks_search(shmipc__blocks *b, uint32_t cls, uint32_t limit, uint64_t *handle, uint32_t *spare)
+{
+    uint32_t k, i = b->cursor[cls], order = shmipc__class_order(cls);
+    uint32_t young = shmipc__load_relaxed_u32(&((const shmipc__region *)(const void *)b->base)->current[cls]);
+    shmipc__extent_view v;
+    int rc;
+    *spare = SHMIPC__NO_EXTENT;
+    for (k = 0; k < limit && k <= b->known; k++) {
+        uint32_t at = k == 0 && young ? young - 1 : i++;
+        rc = shmipc__extent_read(b, at, &v);
+        if (rc == SHMIPC_EAGAIN && at != 0) rc = shmipc__extent_read(b, at = 0, &v), i = 1;
+        if (rc) return rc;
+        if (v.state == SHMIPC__CLOSED && v.order == order && *spare == SHMIPC__NO_EXTENT) *spare = at;
+        if (v.state == SHMIPC__OPEN && v.cls == cls && shmipc__extent_claim(b, &v, handle) == SHMIPC_OK) return SHMIPC_OK;
+        b->cursor[cls] = i;
+    }
+    return SHMIPC_EAGAIN;
+}
+
+/* A block of at least `size` bytes, owned by us. SHMIPC_EMSGSIZE, SHMIPC_ENOSPC, SHMIPC_ECORRUPT. Few extents are looked
+ * at before another is opened; all of them, and the empty ones of other classes, before it is said that there is no
+ * space. Every round but these two is repeated only because others got on. */
+SHMIPC__UNUSED static int shmipc__block_alloc(shmipc__blocks *b, uint64_t size, uint64_t *handle)
+{
+    uint32_t cls = shmipc__class_of(size), limit = 64, spare, tries;
+    shmipc__extent_view v;
+    int rc, trimmed = 0;
+    if (cls >= SHMIPC__CLASSES || shmipc__class_size(cls) > b->size - b->data) return SHMIPC_EMSGSIZE;
+    for (tries = 0; tries < 1000; tries++) {
+        rc = shmipc__blocks_search(b, cls, limit, handle, &spare);
+        if (rc != SHMIPC_EAGAIN) return rc;
+        if (spare != SHMIPC__NO_EXTENT) rc = shmipc__extent_read(b, spare, &v);
+        else rc = shmipc__extent_append(b, shmipc__class_order(cls), &v);
+        if (rc == SHMIPC_OK) rc = v.state == SHMIPC__CLOSED ? shmipc__extent_open(b, &v, cls, handle) : SHMIPC_EAGAIN;
+        if (rc == SHMIPC_OK || (rc != SHMIPC_EAGAIN && rc != SHMIPC_ENOSPC)) return rc;
+        if (rc == SHMIPC_EAGAIN) continue;
+        if (limit > b->extents && trimmed++) return rc;
+        if (limit > b->extents) shmipc__blocks_trim(b);
+        limit = b->extents + 1;
+    }
+    return SHMIPC_EBUSY;
+}
+
+/* ---- using and giving back ---- */
+
+/* Finds what a handle means: extent, word and its value. SHMIPC_ECORRUPT: no handle at all; SHMIPC_ESTATE: the block
+ * was freed since. */
+static int shmipc__block_find(shmipc__blocks *b, uint64_t handle, shmipc__extent_view *v, uint32_t *block, uint64_t *w)
+{
+    uint32_t extent = (uint32_t)(handle & 0xfffff);
+    int rc = extent ? shmipc__extent_read(b, extent - 1, v) : SHMIPC_ECORRUPT;
+    *block = (uint32_t)(handle >> 20 & 1023);
+    if (rc) return SHMIPC_ECORRUPT;
+    if (v->state == SHMIPC__CLOSED || v->state == SHMIPC__OPENING || *block >= v->count) return SHMIPC_ESTATE;
+    *w = shmipc__load_acquire_u64(shmipc__blocks_word(b, v->index, *block)); /* [K6] */
+    if (shmipc__word_state(*w) != SHMIPC__OWNED) return SHMIPC_ESTATE;
+    return shmipc__block_handle(v->index, *block, *w) == handle ? SHMIPC_OK : SHMIPC_ESTATE;
+}
+
+/* Where the block is and how large. The caller owns it, or keeps its owner from freeing it. */
+SHMIPC__UNUSED static int shmipc__block_at(shmipc__blocks *b, uint64_t handle, void **at, uint64_t *size)
+{
+    shmipc__extent_view v;
+    uint32_t block;
+    uint64_t w;
+    int rc = shmipc__block_find(b, handle, &v, &block, &w);
+    if (rc) return rc;
+    *at = b->base + v.offset + block * v.block_size;
+    *size = v.block_size;
+    return SHMIPC_OK;
+}
+
+/* Changes the owner, 0 being the structure that names the block, SHMIPC__NOBODY freeing it; SHMIPC_ESTATE unless it is
+ * `from`. Whoever removes a block from a structure takes it over first: a sweep frees what its dead owner no longer has
+ * published. */
+SHMIPC__UNUSED static int shmipc__block_pass(shmipc__blocks *b, uint64_t handle, uint32_t from, uint32_t to)
+{
+    shmipc__extent_view v;
+    uint32_t block;
+    uint64_t w, next;
+    int rc = shmipc__block_find(b, handle, &v, &block, &w);
+    if (rc) return rc;
+    if (shmipc__word_owner(w) != from) return SHMIPC_ESTATE;
+    next = to == SHMIPC__NOBODY ? shmipc__block_freed(w) : shmipc__block_word(w >> 26, SHMIPC__OWNED, to & 0xffffff);
+    if (!shmipc__cas_acqrel_u64(shmipc__blocks_word(b, v.index, block), &w, next)) return SHMIPC_ESTATE; /* [K1] [K6] */
+    if (to == SHMIPC__NOBODY) shmipc__extent_try_close(b, v.index, block + 1, 0);
+    return SHMIPC_OK;
+}
+
+SHMIPC__INLINE int shmipc__block_free(shmipc__blocks *b, uint64_t handle, uint32_t owner)
+{
+    return shmipc__block_pass(b, handle, owner, SHMIPC__NOBODY);
+}
+
+/* ---- sweeping ---- */
+
+/* What a sweep asks. still_dead: is the attach entry of the index still the one of the dead life? It is asked after a
+ * word was read and before it is changed: an index that was given to another life since is left alone. published: does
+ * any structure name this block? Only a dead owner could have published it, so the answer can only change to no. */
+typedef struct shmipc__block_sweeper {
+    int (*still_dead)(void *arg);
+    int (*published)(void *arg, uint64_t handle);
+    void *arg;
+} shmipc__block_sweeper;
+
+static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint32_t dead, const shmipc__block_sweeper *s)
+{
+    uint32_t j;
+    for (j = 0; j < v->count; j++) {
+        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to;
+        if (shmipc__word_state(w) != SHMIPC__OWNED || shmipc__word_owner(w) != dead || !s->still_dead(s->arg)) continue;
+        to = shmipc__block_freed(w);
+        if (s->published(s->arg, shmipc__block_handle(v->index, j, w))) to = shmipc__block_word(w >> 26, SHMIPC__OWNED, 0);
+        shmipc__cas_acqrel_u64(word, &w, to);
+    }
+}
+
+/* Gives back what the dead owner held. Any number may sweep at once, die, and start again; the index is free for another
+ * when one of them returned SHMIPC_OK. An extent that he was opening or closing is taken over and closed; another
+ * sweeper may have done that and be stopped in it, so blocks are swept in any case. */
+SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead, const shmipc__block_sweeper *s)
+{
+    shmipc__extent_view v;
+    uint32_t i;
+    int rc, bad = SHMIPC_OK;
+    if (!dead || dead == b->owner) return SHMIPC_EINVAL;
+    for (i = 0; (rc = shmipc__extent_read(b, i, &v)) != SHMIPC_EAGAIN; i++) {
+        int his = rc == SHMIPC_OK && v.owner == dead && v.state != SHMIPC__OPEN && v.state != SHMIPC__CLOSED;
+        if (his && v.state == SHMIPC__OPENING && v.count > 8) /* perhaps he did not get that far */
+            rc = b->reserve(b->arg, shmipc__blocks_table(b, i), v.count * 8);
+        if (rc) bad = rc;
+        if (rc || v.state == SHMIPC__CLOSED || (v.state == SHMIPC__OPENING && !his)) continue;
+        if (his && !s->still_dead(s->arg)) return SHMIPC_OK;
+        if (his && !shmipc__extent_step(&v, v.cls, SHMIPC__CLOSING, b->owner)) {
+            i--; /* it names him no more: look again */
+            continue;
+        }
+        shmipc__extent_sweep(b, &v, dead, s);
+        if (his) shmipc__extent_close(b, &v);
+        shmipc__extent_try_close(b, i, 0, 0);
+    }
+    return bad;
+}
 
 /* ---------------------------------------------------------------------------------------------
  * >>wait  Spin a little, then sleep; a sender makes a system call only when somebody sleeps
