@@ -30,7 +30,7 @@ CRASHES := $(call programs,tests/crash/crash_*.c)
 MODELS := $(call programs,tests/model/model_*.c)
 FUZZERS := $(call programs,tests/fuzz/fuzz_*.c)
 EXAMPLES := $(call programs,examples/c/*.c) $(patsubst %.cc,$(B)/%-cc,$(wildcard examples/c/*.cc))
-BENCHES := $(wildcard bench/*/run)
+BENCHES := $(wildcard bench/$(or $(BENCH),*)/run)
 SAN_TESTS := $(patsubst $(B)/tests/%,$(B)/san/%,$(call programs,tests/test_*.c))
 SAN_THREADS := $(patsubst $(B)/tests/%,$(B)/tsan/%,$(THREADS))
 
