@@ -87,7 +87,8 @@ enum {
     SHMIPC_ENFILE = -26,     /* no file descriptor left                                         */
     SHMIPC_ETABLE = -27,     /* a table in shared memory is full: lives, attachments, names     */
     SHMIPC_ENOTSUP = -28,    /* this machine or operating system cannot do it                   */
-    SHMIPC_EOS = -29         /* the operating system failed in an unexpected way                */
+    SHMIPC_EOS = -29,        /* the operating system failed in an unexpected way                */
+    SHMIPC_ECOLLISION = -30  /* another name with the same hash is in use                       */
 };
 
 SHMIPC_API const char *shmipc_strerror(int code);
@@ -110,12 +111,153 @@ SHMIPC_API const char *shmipc_strerror(int code);
 /* SHMIPC_CDEF_BEGIN */
 
 /* ---------------------------------------------------------------------------------------------
- * >>ctx
+ * >>ctx  What a process holds in one scope: a directory, its registry, and a life
+ *
+ * A context proves to all others that this process is alive, by a lock that the kernel drops on any death. All calls may
+ * be made from several threads at once, except closing what another thread still uses. None blocks but shmipc_guard_run.
+ * After fork the child's handles answer SHMIPC_EFORKED: it may close them, and opens a context of its own. Descriptors
+ * taken away by close_range and the like are noticed by the next slow call: SHMIPC_EOWNERDEAD.
  * ------------------------------------------------------------------------------------------- */
 
+enum {
+    SHMIPC_SCOPE_USER = 0,   /* /dev/shm/shmipc-<uid>, mode 0700                            */
+    SHMIPC_SCOPE_MACHINE = 1 /* /dev/shm/shmipc, mode 2770, made by the administrator       */
+};
+
+enum { SHMIPC_LOG_ERROR = 0, SHMIPC_LOG_WARN = 1, SHMIPC_LOG_INFO = 2, SHMIPC_LOG_DEBUG = 3 };
+
+typedef struct shmipc_ctx shmipc_ctx;
+typedef struct shmipc_segment shmipc_segment;
+typedef struct shmipc_kind shmipc_kind;
+
+typedef struct shmipc_ctx_config {
+    int scope;                                             /* SHMIPC_SCOPE_...                                     */
+    uint32_t kind_count;                                   /* how many of `kinds`                                  */
+    const char *dir;                                       /* NULL: $SHMIPC_DIR, else by scope. Its parent exists. */
+    const shmipc_kind *const *kinds;                       /* kinds that a sweep should understand; must outlive   */
+    void (*log)(void *arg, int level, const char *text);   /* NULL: silent. Called by the thread that does it      */
+    void *log_arg;
+    char *error_text;                                      /* where a failed shmipc_ctx_open says why; NULL: nowhere */
+    size_t error_len;
+} shmipc_ctx_config;
+
+SHMIPC_API void shmipc_ctx_config_init(shmipc_ctx_config *cfg);
+
+/* Opens the scope, making its directory and registry if they are missing. `cfg` may be NULL. */
+SHMIPC_API int shmipc_ctx_open(shmipc_ctx **out, const shmipc_ctx_config *cfg);
+
+/* Closes all that hangs off it, then gives up the life. NULL is allowed. */
+SHMIPC_API void shmipc_ctx_close(shmipc_ctx *ctx);
+
+/* 0 while this process still holds its life, else SHMIPC_EFORKED, SHMIPC_EOWNERDEAD or SHMIPC_ESTATE. */
+SHMIPC_API int shmipc_ctx_check(shmipc_ctx *ctx);
+
+/* What the last failed call on this context found, and the cure. Valid until the next call that fails. */
+SHMIPC_API const char *shmipc_ctx_detail(shmipc_ctx *ctx);
+
+/* The number of this life, never used again in this scope; and the directory. */
+SHMIPC_API uint64_t shmipc_ctx_life(const shmipc_ctx *ctx);
+SHMIPC_API const char *shmipc_ctx_dir(const shmipc_ctx *ctx);
+
+/* Removes what nobody living holds, looking at `max_files` files at most (0: all). How many it removed, or a code. */
+SHMIPC_API int shmipc_ctx_sweep(shmipc_ctx *ctx, uint32_t max_files);
+
+/* Sleeps in the kernel until a living user of a segment is gone, removes what is dead, and so on; 0 when no segment has
+ * a user left. For a process of its own. SHMIPC_EINTR after a signal, SHMIPC_EBUSY if the scope has a guard already. */
+SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx);
+
 /* ---------------------------------------------------------------------------------------------
- * >>segment
+ * >>segment  Named pieces of shared memory that last exactly as long as somebody living uses them
+ *
+ * A name is any UTF-8 text of 1 to 255 bytes. A segment is complete before anybody can see it, is gone with its last
+ * user however that one ended, and its name is free again at once. Offsets from its start never change; it grows up to
+ * the maximum it was made with.
  * ------------------------------------------------------------------------------------------- */
+
+enum { SHMIPC_OPEN = 0, SHMIPC_CREATE = 1, SHMIPC_OPEN_OR_CREATE = 2 };
+
+/* What the core must know of one kind of segment. Every function treats the segment as untrusted memory. `sweep` gives
+ * back what words naming `index` hold: it reads a word, asks shmipc_segment_holds(segment, index, life), and only then
+ * changes the word by CAS from what it read. Functions may be NULL. */
+struct shmipc_kind {
+    uint32_t kind;   /* a number of its own; 0 is plain memory */
+    uint32_t layout; /* of the kind's area                     */
+    const char *name;
+    int (*validate)(shmipc_segment *segment);                               /* 0 or a code, before anything else */
+    int (*sweep)(shmipc_segment *segment, uint32_t index, uint64_t life);   /* 0 when all is given back */
+    int (*drained)(shmipc_segment *segment);                                /* 1: nothing left that must outlive its makers */
+    int (*dump)(shmipc_segment *segment, void (*line)(void *arg, const char *text), void *arg);
+};
+
+typedef struct shmipc_segment_config {
+    int mode;                 /* SHMIPC_OPEN ...                                                              */
+    uint32_t capacity;        /* how many may be attached at once: 1 to 4096, 0 means 256                     */
+    uint64_t size;            /* bytes of the kind's area, reserved at once                                   */
+    uint64_t max_size;        /* what the area may grow to: address space, no memory; 0 means `size`          */
+    const shmipc_kind *kind;  /* NULL: plain memory                                                           */
+    const void *params;       /* kept beside the segment, for comparing options                               */
+    uint32_t params_len;      /* up to 4096                                                                   */
+    uint32_t match_params;    /* 1: opening one that has other params is SHMIPC_EMISMATCH                     */
+    uint32_t linger_ms;       /* how long one that is not drained outlives its last user; 0: not at all       */
+    uint32_t name_len;        /* 0: the name ends with its NUL; else its length, so that a NUL inside is seen */
+    int (*init)(shmipc_segment *segment, void *arg); /* fills the zeroed area before anybody else can see it  */
+    void *init_arg;
+} shmipc_segment_config;
+
+typedef struct shmipc_segment_info {
+    char name[256];
+    char file[256];
+    int status;               /* 0, or what is wrong with the file; then only file, generation, size are known */
+    uint32_t kind;
+    uint32_t current;         /* 1: the one that its name leads to                                   */
+    uint32_t capacity;
+    uint32_t users;           /* living attachments                                                  */
+    uint32_t dead;            /* attachments of the dead, not yet swept                              */
+    uint64_t generation;
+    uint64_t size;
+    uint64_t max_size;
+    int64_t created_ns;       /* wall clock                                                          */
+    uint64_t creator;         /* its life                                                            */
+} shmipc_segment_info;
+
+SHMIPC_API void shmipc_segment_config_init(shmipc_segment_config *cfg);
+
+/* Attaches to the segment of that name or makes it, as `mode` says. SHMIPC_ENOENT, SHMIPC_EEXIST, SHMIPC_EKIND,
+ * SHMIPC_EMISMATCH, SHMIPC_ELAYOUT, SHMIPC_ECORRUPT, SHMIPC_ENOSPC (before anything is touched), SHMIPC_ETABLE. */
+SHMIPC_API int shmipc_segment_open(shmipc_ctx *ctx, const char *name, const shmipc_segment_config *cfg,
+                                   shmipc_segment **out);
+
+/* Gives back what this attachment holds and leaves; the last one removes the segment. NULL is allowed. */
+SHMIPC_API void shmipc_segment_close(shmipc_segment *segment);
+
+/* Frees the name at once; who is attached keeps the memory. */
+SHMIPC_API int shmipc_segment_unlink(shmipc_ctx *ctx, const char *name);
+
+/* Looks without attaching. The list fills up to `capacity` entries and answers how many there are. */
+SHMIPC_API int shmipc_segment_inspect(shmipc_ctx *ctx, const char *name, shmipc_segment_info *info);
+SHMIPC_API int shmipc_segment_list(shmipc_ctx *ctx, shmipc_segment_info *infos, uint32_t capacity);
+
+/* Gives back what dead attachments held; how many there were, or a code. */
+SHMIPC_API int shmipc_segment_sweep(shmipc_segment *segment);
+
+/* A pointer to `len` bytes of the area; SHMIPC_ECORRUPT if they do not lie in what is reserved. */
+SHMIPC_API int shmipc_segment_at(shmipc_segment *segment, uint64_t offset, uint64_t len, void **out);
+SHMIPC_API uint64_t shmipc_segment_size(shmipc_segment *segment); /* of the area, now */
+SHMIPC_API int shmipc_segment_params(shmipc_segment *segment, const void **params, uint32_t *len);
+
+/* Makes the area at least `size` bytes. SHMIPC_ENOSPC, SHMIPC_EINVAL beyond max_size. */
+SHMIPC_API int shmipc_segment_grow(shmipc_segment *segment, uint64_t size);
+
+/* Gives the whole pages inside back to the system, and makes them usable (and zero) again. Between the two nobody may
+ * read them. */
+SHMIPC_API int shmipc_segment_punch(shmipc_segment *segment, uint64_t offset, uint64_t len);
+SHMIPC_API int shmipc_segment_reserve(shmipc_segment *segment, uint64_t offset, uint64_t len);
+
+/* Who we are in it; whether an attachment is there and living: 1 or 0, or a code; whether exactly that life has it. */
+SHMIPC_API uint32_t shmipc_segment_index(const shmipc_segment *segment);
+SHMIPC_API uint64_t shmipc_segment_generation(const shmipc_segment *segment);
+SHMIPC_API int shmipc_segment_alive(shmipc_segment *segment, uint32_t index);
+SHMIPC_API int shmipc_segment_holds(shmipc_segment *segment, uint32_t index, uint64_t life);
 
 /* ---------------------------------------------------------------------------------------------
  * >>block
@@ -454,6 +596,7 @@ SHMIPC_API const char *shmipc_strerror(int code)
     case SHMIPC_ETABLE: return "a shared table is full";
     case SHMIPC_ENOTSUP: return "not supported here";
     case SHMIPC_EOS: return "unexpected failure of the operating system";
+    case SHMIPC_ECOLLISION: return "another name has the same hash";
     default: return "unknown code";
     }
 }
@@ -546,6 +689,7 @@ SHMIPC__UNUSED static int shmipc__os_error(int e)
     }
 }
 
+SHMIPC__INLINE const char *shmipc__os_env(const char *name) { return secure_getenv(name); }
 SHMIPC__INLINE int shmipc__os_pid(void) { return (int)getpid(); }
 SHMIPC__INLINE uint32_t shmipc__os_user(void) { return (uint32_t)geteuid(); }
 SHMIPC__INLINE int shmipc__os_cpu(void) { return sched_getcpu(); }
@@ -621,6 +765,7 @@ SHMIPC__UNUSED static int shmipc__os_above_streams(int fd, shmipc__os_file *out)
 SHMIPC__UNUSED static int shmipc__os_stat(shmipc__os_file f, shmipc__os_info *info)
 {
     struct stat st;
+    memset(info, 0, sizeof *info);
     if (SHMIPC__SYS("fstat", fstat((int)f, &st))) return shmipc__os_error(errno);
     info->size = (uint64_t)st.st_size;
     info->id[0] = (uint64_t)st.st_dev;
@@ -628,6 +773,25 @@ SHMIPC__UNUSED static int shmipc__os_stat(shmipc__os_file f, shmipc__os_info *in
     info->owner = (uint32_t)st.st_uid;
     info->mode = (uint32_t)st.st_mode;
     return SHMIPC_OK;
+}
+
+/* 1 if the descriptor is open and still that file. A question that cannot fail otherwise, so tests do not make it. */
+SHMIPC__UNUSED static int shmipc__os_is(shmipc__os_file f, const uint64_t id[2], uint64_t *links)
+{
+    struct stat st;
+    if (fstat((int)f, &st) || (uint64_t)st.st_dev != id[0] || (uint64_t)st.st_ino != id[1]) return 0;
+    if (links) *links = (uint64_t)st.st_nlink;
+    return 1;
+}
+
+/* Reads what is there; the rest of the buffer stays. */
+SHMIPC__UNUSED static int shmipc__os_read(shmipc__os_file f, uint64_t offset, void *out, size_t n)
+{
+    long r;
+    do {
+        r = (long)SHMIPC__SYS("pread", pread((int)f, out, n, (off_t)offset));
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? shmipc__os_error(errno) : SHMIPC_OK;
 }
 
 /* Opens the directory of a scope, made first if it is missing, and verifies it: not a symbolic link, ours (or root's
@@ -896,12 +1060,1458 @@ SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void)
 #endif /* SHMIPC_OS_HEADER */
 
 /* ---------------------------------------------------------------------------------------------
- * >>ctx
+ * >>ctx  Lives and the registry
+ *
+ * Registry file, byte map
+ *     0      magic, layout, stamp   written before the file gets its name, constant afterwards
+ *     16     id                     random; segments repeat it, so a leftover of a deleted registry is told apart
+ *     64     next_life              add_acqrel by whoever opens a context
+ *     128    next_generation        add_acqrel by whoever creates a segment
+ *     4096   name table, level 0    256 entries; level k: at 4096 << k, 256 << k entries, up to level 12
+ * An entry is a key (hash of a name; CAS from 0 once, then permanent) and the generation that is current, or 0 (CAS by
+ * creators and removers). A name looks through one window of 8 in each level, in order, and takes the first empty key:
+ * keys never go away, so all who look for a name meet at the same entry, without a lock. A level is reserved from the
+ * file system before first use, and the size of the file says which levels are. The file is never removed.
+ *
+ * Locks lie on the registry file itself, so that there is no second file to lose: byte n is held for writing by the one
+ * process whose life is n, through a description that nothing maps. Bytes below SHMIPC__LIFE_FIRST are roles.
+ *
+ * Orders: [life] none needed, the lock is the kernel's. [name] key CAS acq_rel, key loads acquire: an entry is found
+ * by all or taken by one. [publish] see >>segment.
+ * Dies between two lines of shmipc_ctx_open: an unnamed file vanishes; a registry without users is a valid one; a life
+ * drawn and not locked is a number wasted.
  * ------------------------------------------------------------------------------------------- */
 
+#define SHMIPC__LAYOUT 1u
+#define SHMIPC__STAMP ((uint32_t)SHMIPC_WORD_BITS | (uint32_t)SHMIPC__LINE << 8)
+#define SHMIPC__REGISTRY_MAGIC 0x31474552434d4853u /* "SHMCREG1" where the low byte comes first */
+#define SHMIPC__REGISTRY_FILE "registry"
+#define SHMIPC__PAGE 4096u
+#define SHMIPC__LEVELS 13
+#define SHMIPC__REGISTRY_BYTES ((uint64_t)SHMIPC__PAGE << SHMIPC__LEVELS)
+#define SHMIPC__NUMBER_MAX (((uint64_t)1 << 62) - 1)
+enum { SHMIPC__ROLE_SWEEPER = 1, SHMIPC__ROLE_GUARD = 2, SHMIPC__LIFE_FIRST = 16 };
+
+typedef struct shmipc__registry {
+    uint64_t magic;
+    uint32_t layout, stamp;
+    uint64_t id;
+    unsigned char pad0[40];
+    uint64_t next_life;
+    unsigned char pad1[56];
+    uint64_t next_generation;
+    unsigned char pad2[56];
+} shmipc__registry;
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__registry, id) == 16 && offsetof(shmipc__registry, next_life) == 64 &&
+                          offsetof(shmipc__registry, next_generation) == 128 && sizeof(shmipc__registry) == 192,
+                      "registry layout");
+
+typedef struct shmipc__name {
+    uint64_t key, generation;
+} shmipc__name;
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__name) == 16 && offsetof(shmipc__name, generation) == 8, "name table layout");
+
+/* A descriptor that we opened and what it was then: somebody's close_range may have put another file in its place. */
+typedef struct shmipc__handle {
+    shmipc__os_file file;
+    uint64_t id[2];
+} shmipc__handle;
+
+struct shmipc_ctx {
+    shmipc_ctx *next;         /* all contexts of the process, for the fork handler */
+    shmipc__os_mutex mutex;   /* guards `segments`, `detail`, `sweep_at`; never held over a wait */
+    shmipc_segment *segments;
+    shmipc__handle dir, lock, probe; /* `lock` carries the life and is never mapped */
+    unsigned char *registry;  /* mapped through `probe` */
+    uint64_t known;           /* bytes of the registry that we have seen reserved */
+    uint64_t id, life;
+    uint32_t *wipe;           /* 1, or 0 in a child of any kind */
+    int pid, shared;
+    uint32_t forked, lost;
+    uint32_t sweep_at;
+    uint32_t kind_count;
+    const shmipc_kind *const *kinds;
+    void (*log)(void *arg, int level, const char *text);
+    void *log_arg;
+    char *path;
+    char detail[512];
+};
+
+/* The only writable global: the contexts of this process, so that the fork handler finds their descriptors. */
+static struct {
+    shmipc__os_mutex mutex;
+    shmipc_ctx *head;
+    int hooked;
+} shmipc__all = {SHMIPC__OS_MUTEX_INIT, NULL, 0};
+
+#if SHMIPC__GNU
+__attribute__((format(printf, 3, 4)))
+#endif
+SHMIPC__UNUSED static int shmipc__fail(shmipc_ctx *ctx, int rc, const char *format, ...)
+{
+    char text[sizeof ctx->detail];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    shmipc__os_mutex_lock(&ctx->mutex);
+    memcpy(ctx->detail, text, sizeof text);
+    shmipc__os_mutex_unlock(&ctx->mutex);
+    if (ctx->log) ctx->log(ctx->log_arg, SHMIPC_LOG_INFO, text);
+    return rc;
+}
+
+/* For failures of the system: the code says it, the text says where. */
+static int shmipc__fail_os(shmipc_ctx *ctx, int rc, const char *what)
+{
+    return shmipc__fail(ctx, rc, "%s in %s: %s", what, ctx->path, shmipc_strerror(rc));
+}
+
+/* ---- descriptors ---- */
+
+static int shmipc__handle_keep(shmipc__handle *h, shmipc__os_file f)
+{
+    shmipc__os_info st;
+    int rc = shmipc__os_stat(f, &st);
+    if (rc) {
+        shmipc__os_close(&f);
+        return rc;
+    }
+    h->file = f;
+    h->id[0] = st.id[0];
+    h->id[1] = st.id[1];
+    return SHMIPC_OK;
+}
+
+/* Closes what is still ours: after a close_range the number may belong to somebody else. */
+static void shmipc__handle_close(shmipc__handle *h)
+{
+    if (h->file != SHMIPC__OS_NONE && shmipc__os_is(h->file, h->id, NULL)) shmipc__os_close(&h->file);
+    h->file = SHMIPC__OS_NONE;
+}
+
+static void shmipc__ctx_drop_handles(shmipc_ctx *ctx)
+{
+    shmipc__handle_close(&ctx->lock);
+    shmipc__handle_close(&ctx->probe);
+    shmipc__handle_close(&ctx->dir);
+}
+
+/* ---- fork ---- */
+
+static void shmipc__fork_prepare(void) { shmipc__os_mutex_lock(&shmipc__all.mutex); }
+static void shmipc__fork_parent(void) { shmipc__os_mutex_unlock(&shmipc__all.mutex); }
+
+/* The child gives up its copies at once: while they are open the kernel takes the parent for alive. The handles remain,
+ * to be closed. Another thread of the parent may hold a context's own mutex, so that is not touched. */
+static void shmipc__fork_child(void)
+{
+    shmipc_ctx *c;
+    for (c = shmipc__all.head; c; c = c->next) {
+        shmipc__store_relaxed_u32(&c->forked, 1);
+        shmipc__ctx_drop_handles(c);
+    }
+    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+}
+
+static int shmipc__ctx_enlist(shmipc_ctx *ctx)
+{
+    int rc = SHMIPC_OK;
+    shmipc__os_mutex_lock(&shmipc__all.mutex);
+    if (!shmipc__all.hooked) {
+        rc = shmipc__os_atfork(shmipc__fork_prepare, shmipc__fork_parent, shmipc__fork_child);
+        shmipc__all.hooked = rc == SHMIPC_OK;
+    }
+    if (rc == SHMIPC_OK) {
+        ctx->next = shmipc__all.head;
+        shmipc__all.head = ctx;
+    }
+    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+    return rc;
+}
+
+static void shmipc__ctx_delist(shmipc_ctx *ctx)
+{
+    shmipc_ctx **p;
+    shmipc__os_mutex_lock(&shmipc__all.mutex);
+    for (p = &shmipc__all.head; *p; p = &(*p)->next) {
+        if (*p == ctx) {
+            *p = ctx->next;
+            break;
+        }
+    }
+    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+}
+
+/* Without system calls where the kernel wipes pages on fork. */
+static int shmipc__ctx_forked(shmipc_ctx *ctx)
+{
+    if (shmipc__load_relaxed_u32(&ctx->forked)) return 1;
+    if (ctx->wipe ? shmipc__load_relaxed_u32(ctx->wipe) != 0 : ctx->pid == shmipc__os_pid()) return 0;
+    shmipc__store_relaxed_u32(&ctx->forked, 1); /* a child of _Fork or clone: no handler ran */
+    shmipc__ctx_drop_handles(ctx);
+    return 1;
+}
+
+/* What every slow call asks first: are we still who the others take us for? Ours is the one lock of which the probe
+ * must say that somebody holds it. */
+SHMIPC_API int shmipc_ctx_check(shmipc_ctx *ctx)
+{
+    uint64_t links = 0;
+    int rc;
+    if (!ctx) return SHMIPC_EINVAL;
+    if (shmipc__ctx_forked(ctx)) return SHMIPC_EFORKED;
+    if (shmipc__load_relaxed_u32(&ctx->lost)) return SHMIPC_EOWNERDEAD;
+    if (shmipc__os_is(ctx->dir.file, ctx->dir.id, NULL) && shmipc__os_is(ctx->lock.file, ctx->lock.id, NULL) &&
+        shmipc__os_is(ctx->probe.file, ctx->probe.id, &links)) {
+        rc = shmipc__os_probe(ctx->probe.file, ctx->life);
+        if (rc < 0) return shmipc__fail_os(ctx, rc, "looking at our own lock");
+        if (rc == 1 && links) return SHMIPC_OK;
+        if (rc == 1) {
+            return shmipc__fail(ctx, SHMIPC_ESTATE, "%s/" SHMIPC__REGISTRY_FILE " was deleted while in use: restart "
+                                "all who use this directory", ctx->path);
+        }
+    }
+    shmipc__store_relaxed_u32(&ctx->lost, 1);
+    return shmipc__fail(ctx, SHMIPC_EOWNERDEAD, "the descriptors of the context in %s were closed behind its back, so "
+                        "others take this process for dead: open the context after daemonising", ctx->path);
+}
+
+/* ---- lives ---- */
+
+static int shmipc__life_take(shmipc_ctx *ctx)
+{
+    shmipc__registry *r = (shmipc__registry *)(void *)ctx->registry;
+    int i, rc;
+    for (i = 0; i < 64; i++) {
+        uint64_t life = shmipc__add_acqrel_u64(&r->next_life, 1);
+        if (life < SHMIPC__LIFE_FIRST || life > SHMIPC__NUMBER_MAX) return SHMIPC_ECORRUPT;
+        rc = shmipc__os_try_lock(ctx->lock.file, life);
+        if (rc != SHMIPC_EBUSY) { /* busy: somebody set the counter back */
+            ctx->life = life;
+            return rc;
+        }
+    }
+    return SHMIPC_ECORRUPT;
+}
+
+/* 1 alive, 0 dead, or a code. Never asks the kernel for our own life. A number that nobody can have drawn is dead. */
+static int shmipc__life_alive(shmipc_ctx *ctx, uint64_t life)
+{
+    if (life == ctx->life) return 1;
+    if (life < SHMIPC__LIFE_FIRST || life > SHMIPC__NUMBER_MAX) return 0;
+    return shmipc__os_probe(ctx->probe.file, life);
+}
+
+/* ---- name table ---- */
+
+/* Bijective mixing, so that nearby inputs land far apart. */
+SHMIPC__INLINE uint64_t shmipc__mix(uint64_t x)
+{
+    x = (x ^ (x >> 32)) * 0x9e6c63d0876a9a35u;
+    x = (x ^ (x >> 29)) * 0xc2b2ae3d27d4eb4fu;
+    return x ^ (x >> 32);
+}
+
+static uint64_t shmipc__hash(const void *data, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    uint64_t h = (uint64_t)n;
+    while (n--) h = shmipc__mix(h + *p++ + 0x9e3779b97f4a7c15u);
+    h &= SHMIPC__NUMBER_MAX;
+    return h ? h : 1;
+}
+
+/* Makes sure that a level's pages exist: 1 yes, 0 not yet, or a code. The file's size is the truth, nothing in it. */
+static int shmipc__level_ready(shmipc_ctx *ctx, int level, int reserve)
+{
+    uint64_t begin = (uint64_t)SHMIPC__PAGE << level, known = shmipc__load_relaxed_u64(&ctx->known);
+    shmipc__os_info st;
+    int rc;
+    if (known >= begin * 2) return 1;
+    rc = reserve ? shmipc__os_reserve(ctx->probe.file, begin, begin) : SHMIPC_OK;
+    if (!rc) rc = shmipc__os_stat(ctx->probe.file, &st);
+    if (rc) return rc;
+    shmipc__store_relaxed_u64(&ctx->known, st.size);
+    return st.size >= begin * 2;
+}
+
+/* Finds the entry of a name, or makes it. SHMIPC_ENOENT, SHMIPC_ETABLE, SHMIPC_ENOSPC. */
+static int shmipc__name_find(shmipc_ctx *ctx, uint64_t key, int insert, shmipc__name **out)
+{
+    int level, i, rc;
+    for (level = 0; level < SHMIPC__LEVELS; level++) {
+        uint64_t at = shmipc__mix(key + (uint64_t)level) & (((uint64_t)256 << level) - 1) & ~(uint64_t)7;
+        shmipc__name *window = (shmipc__name *)(void *)(ctx->registry + ((uint64_t)SHMIPC__PAGE << level)) + at;
+        rc = shmipc__level_ready(ctx, level, 0);
+        if (rc == 0 && insert) rc = shmipc__level_ready(ctx, level, 1);
+        if (rc <= 0) return rc < 0 ? rc : SHMIPC_ENOENT;
+        for (i = 0; i < 8; i++) {
+            uint64_t seen = shmipc__load_acquire_u64(&window[i].key);
+            if (seen == 0) {
+                if (!insert) return SHMIPC_ENOENT;
+                if (shmipc__cas_acqrel_u64(&window[i].key, &seen, key)) seen = key; /* [name] */
+            }
+            if (seen == key) {
+                *out = &window[i];
+                return SHMIPC_OK;
+            }
+        }
+    }
+    return SHMIPC_ETABLE;
+}
+
+/* ---- opening ---- */
+
+/* A registry image is judged by its first bytes, copied out of it. */
+static int shmipc__registry_check(const shmipc__registry *r, uint64_t file_bytes)
+{
+    if (file_bytes < 2 * SHMIPC__PAGE || r->magic != SHMIPC__REGISTRY_MAGIC) {
+        return file_bytes >= 16 && r->magic == SHMIPC__REGISTRY_MAGIC ? SHMIPC_ECORRUPT : SHMIPC_EFOREIGN;
+    }
+    if (r->layout != SHMIPC__LAYOUT || r->stamp != SHMIPC__STAMP) return SHMIPC_ELAYOUT;
+    if (r->id == 0 || r->next_life < SHMIPC__LIFE_FIRST || r->next_life > SHMIPC__NUMBER_MAX ||
+        r->next_generation == 0 || r->next_generation > SHMIPC__NUMBER_MAX) {
+        return SHMIPC_ECORRUPT;
+    }
+    return SHMIPC_OK;
+}
+
+static int shmipc__registry_judge(shmipc_ctx *ctx)
+{
+    shmipc__registry r;
+    shmipc__os_info st;
+    int rc;
+    memset(&r, 0, sizeof r);
+    rc = shmipc__os_read(ctx->probe.file, 0, &r, sizeof r);
+    if (!rc) rc = shmipc__os_stat(ctx->probe.file, &st);
+    if (rc) return shmipc__fail_os(ctx, rc, "reading the registry");
+    rc = shmipc__registry_check(&r, st.size);
+    ctx->id = r.id;
+    ctx->known = st.size;
+    switch (rc) {
+    case SHMIPC_OK: return SHMIPC_OK;
+    case SHMIPC_ELAYOUT:
+        return shmipc__fail(ctx, rc, "%s/" SHMIPC__REGISTRY_FILE " has layout %u with features %#x, this program has "
+                            "layout %u with features %#x: use one version of shmipc, or another directory", ctx->path,
+                            (unsigned)r.layout, (unsigned)r.stamp, SHMIPC__LAYOUT, (unsigned)SHMIPC__STAMP);
+    case SHMIPC_EFOREIGN:
+        return shmipc__fail(ctx, rc, "%s/" SHMIPC__REGISTRY_FILE " (%lu bytes) is not a registry of shmipc: remove it, "
+                            "or use another directory", ctx->path, (unsigned long)st.size);
+    default:
+        return shmipc__fail(ctx, rc, "%s/" SHMIPC__REGISTRY_FILE " (%lu bytes) is truncated or damaged: stop all who "
+                            "use this directory and remove it", ctx->path, (unsigned long)st.size);
+    }
+}
+
+/* Makes the registry under no name and gives it its name when it is complete; SHMIPC_EEXIST if somebody was first. */
+static int shmipc__registry_make(shmipc_ctx *ctx)
+{
+    shmipc__os_draft d;
+    void *p = NULL;
+    int rc = shmipc__os_draft_make(ctx->dir.file, ctx->shared, &d);
+    if (rc) return rc;
+    rc = shmipc__os_reserve(d.file, 0, 2 * SHMIPC__PAGE);
+    if (!rc) rc = shmipc__os_map(d.file, 2 * SHMIPC__PAGE, 1, &p);
+    if (!rc) {
+        shmipc__registry r;
+        memset(&r, 0, sizeof r);
+        r.magic = SHMIPC__REGISTRY_MAGIC;
+        r.layout = SHMIPC__LAYOUT;
+        r.stamp = SHMIPC__STAMP;
+        r.next_life = SHMIPC__LIFE_FIRST;
+        r.next_generation = 1;
+        rc = shmipc__os_random(&r.id, sizeof r.id);
+        r.id |= 1;
+        shmipc__copy_in(p, &r, sizeof r);
+        shmipc__os_unmap(p, 2 * SHMIPC__PAGE);
+    }
+    if (!rc) rc = shmipc__os_draft_link(ctx->dir.file, &d, SHMIPC__REGISTRY_FILE);
+    shmipc__os_draft_drop(ctx->dir.file, &d);
+    return rc;
+}
+
+/* Two descriptions of one file: `probe` is mapped, `lock` is not. Both must be the same file, or we look again. */
+static int shmipc__registry_open(shmipc_ctx *ctx)
+{
+    int i, rc = SHMIPC_EAGAIN;
+    for (i = 0; i < 64; i++) {
+        shmipc__os_file f = SHMIPC__OS_NONE;
+        rc = shmipc__os_open(ctx->dir.file, SHMIPC__REGISTRY_FILE, &f);
+        if (!rc) rc = shmipc__handle_keep(&ctx->probe, f);
+        if (!rc) rc = shmipc__os_open(ctx->dir.file, SHMIPC__REGISTRY_FILE, &f);
+        if (!rc) rc = shmipc__handle_keep(&ctx->lock, f);
+        if (!rc && memcmp(ctx->lock.id, ctx->probe.id, sizeof ctx->lock.id) == 0) return shmipc__registry_judge(ctx);
+        shmipc__handle_close(&ctx->lock);
+        shmipc__handle_close(&ctx->probe);
+        if (rc == SHMIPC_ENOENT) {
+            rc = shmipc__registry_make(ctx);
+            if (rc == SHMIPC_EEXIST || rc == SHMIPC_ENOENT) rc = SHMIPC_OK;
+        }
+        if (rc) break;
+    }
+    return shmipc__fail_os(ctx, rc ? rc : SHMIPC_EBUSY, "opening the registry");
+}
+
+static int shmipc__dir_choose(shmipc_ctx *ctx, const char *dir)
+{
+    char by_scope[64];
+    if (!dir) dir = shmipc__os_env("SHMIPC_DIR");
+    if (!dir || !*dir) {
+        dir = "/dev/shm/shmipc";
+        if (!ctx->shared) {
+            snprintf(by_scope, sizeof by_scope, "/dev/shm/shmipc-%lu", (unsigned long)shmipc__os_user());
+            dir = by_scope;
+        }
+    }
+    ctx->path = (char *)malloc(strlen(dir) + 1);
+    if (!ctx->path) return SHMIPC_ENOMEM;
+    strcpy(ctx->path, dir);
+    return SHMIPC_OK;
+}
+
+static int shmipc__dir_open(shmipc_ctx *ctx)
+{
+    shmipc__os_file f = SHMIPC__OS_NONE;
+    int rc = shmipc__os_dir_open(ctx->path, ctx->shared, &f);
+    const char *cure;
+    if (!rc) rc = shmipc__handle_keep(&ctx->dir, f);
+    switch (rc) {
+    case SHMIPC_OK: return rc;
+    case SHMIPC_ESYMLINK: cure = "it is a symbolic link: name the directory itself"; break;
+    case SHMIPC_EFOREIGN: cure = "it is not a directory: move it away, or name another"; break;
+    case SHMIPC_EOWNER: cure = "it belongs to another user: remove it, or set SHMIPC_DIR to a directory of yours"; break;
+    case SHMIPC_EMODE:
+        cure = ctx->shared ? "others may enter, or the group may not: chmod 2770" : "others may enter: chmod 700";
+        break;
+    case SHMIPC_ENOENT: cure = "its parent directory does not exist: set SHMIPC_DIR"; break;
+    default: cure = shmipc_strerror(rc); break;
+    }
+    return shmipc__fail(ctx, rc, "cannot use the directory %s: %s", ctx->path, cure);
+}
+
+SHMIPC_API void shmipc_ctx_config_init(shmipc_ctx_config *cfg)
+{
+    if (cfg) memset(cfg, 0, sizeof *cfg);
+}
+
+static void shmipc__ctx_free(shmipc_ctx *ctx)
+{
+    if (ctx->registry) shmipc__os_unmap(ctx->registry, SHMIPC__REGISTRY_BYTES);
+    if (ctx->wipe) shmipc__os_unmap(ctx->wipe, SHMIPC__PAGE);
+    shmipc__ctx_drop_handles(ctx); /* `lock` is never mapped, so this ends the life */
+    shmipc__os_mutex_free(&ctx->mutex);
+    free(ctx->path);
+    free(ctx);
+}
+
+static int shmipc__ctx_start(shmipc_ctx *ctx, const char *dir)
+{
+    void *p = NULL;
+    int rc = shmipc__dir_choose(ctx, dir);
+    if (rc) return rc;
+    rc = shmipc__dir_open(ctx);
+    if (!rc) rc = shmipc__registry_open(ctx);
+    if (rc) return rc;
+    rc = shmipc__os_map(ctx->probe.file, SHMIPC__REGISTRY_BYTES, 1, &p);
+    if (rc) return shmipc__fail_os(ctx, rc, "mapping the registry");
+    ctx->registry = (unsigned char *)p;
+    ctx->wipe = shmipc__os_wipe_page();
+    if (ctx->wipe) shmipc__store_relaxed_u32(ctx->wipe, 1);
+    ctx->pid = shmipc__os_pid();
+    rc = shmipc__life_take(ctx);
+    if (!rc) rc = shmipc__ctx_enlist(ctx);
+    return rc ? shmipc__fail_os(ctx, rc, "drawing a life") : SHMIPC_OK;
+}
+
+static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, uint64_t *living);
+
+SHMIPC_API int shmipc_ctx_open(shmipc_ctx **out, const shmipc_ctx_config *cfg)
+{
+    shmipc_ctx_config none;
+    shmipc_ctx *ctx;
+    int rc;
+    shmipc_ctx_config_init(&none);
+    if (!cfg) cfg = &none;
+    if (!out || (cfg->scope != SHMIPC_SCOPE_USER && cfg->scope != SHMIPC_SCOPE_MACHINE)) return SHMIPC_EINVAL;
+    ctx = (shmipc_ctx *)calloc(1, sizeof *ctx);
+    if (!ctx) return SHMIPC_ENOMEM;
+    ctx->dir.file = ctx->lock.file = ctx->probe.file = SHMIPC__OS_NONE;
+    shmipc__os_mutex_init(&ctx->mutex);
+    ctx->shared = cfg->scope == SHMIPC_SCOPE_MACHINE;
+    ctx->kinds = cfg->kinds;
+    ctx->kind_count = cfg->kinds ? cfg->kind_count : 0;
+    ctx->log = cfg->log;
+    ctx->log_arg = cfg->log_arg;
+    rc = shmipc__ctx_start(ctx, cfg->dir);
+    if (rc) {
+        if (cfg->error_text && cfg->error_len) snprintf(cfg->error_text, cfg->error_len, "%s", ctx->detail);
+        shmipc__ctx_free(ctx);
+        return rc;
+    }
+    (void)shmipc_ctx_sweep(ctx, 8);
+    *out = ctx;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API void shmipc_ctx_close(shmipc_ctx *ctx)
+{
+    if (!ctx) return;
+    while (ctx->segments) shmipc_segment_close(ctx->segments);
+    shmipc__ctx_delist(ctx);
+    shmipc__ctx_free(ctx);
+}
+
+SHMIPC_API const char *shmipc_ctx_detail(shmipc_ctx *ctx) { return ctx ? ctx->detail : "no context"; }
+SHMIPC_API uint64_t shmipc_ctx_life(const shmipc_ctx *ctx) { return ctx ? ctx->life : 0; }
+SHMIPC_API const char *shmipc_ctx_dir(const shmipc_ctx *ctx) { return ctx ? ctx->path : ""; }
+
+/* ---- sweeping and guarding ---- */
+
+SHMIPC_API int shmipc_ctx_sweep(shmipc_ctx *ctx, uint32_t max_files)
+{
+    int rc = shmipc_ctx_check(ctx);
+    if (rc) return rc;
+    if (max_files == 0) return shmipc__sweep_dir(ctx, 0, NULL);
+    /* Slices take turns only to save work: whoever finds the role taken, perhaps by a stopped process, leaves it. */
+    rc = shmipc__os_try_lock(ctx->probe.file, SHMIPC__ROLE_SWEEPER);
+    if (rc) return rc == SHMIPC_EBUSY ? 0 : shmipc__fail_os(ctx, rc, "taking the sweeper's role");
+    rc = shmipc__sweep_dir(ctx, max_files, NULL);
+    shmipc__os_unlock(ctx->probe.file, SHMIPC__ROLE_SWEEPER);
+    return rc;
+}
+
+/* The role is given up before the last look: whoever makes a segment now either finds no guard and starts one, or has
+ * made it early enough to be seen. */
+SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
+{
+    uint64_t living = 0;
+    int rc = shmipc_ctx_check(ctx), held = 0;
+    while (rc >= 0) {
+        if (!held) {
+            rc = shmipc__os_try_lock(ctx->lock.file, SHMIPC__ROLE_GUARD);
+            if (rc) return rc == SHMIPC_EBUSY ? rc : shmipc__fail_os(ctx, rc, "taking the guard's role");
+            held = 1;
+        }
+        rc = shmipc__sweep_dir(ctx, 0, &living);
+        if (rc >= 0 && living) rc = shmipc__os_lock_wait(ctx->probe.file, living);
+        if (rc >= 0 && living) continue;
+        shmipc__os_unlock(ctx->lock.file, SHMIPC__ROLE_GUARD);
+        held = 0;
+        if (rc >= 0) rc = shmipc__sweep_dir(ctx, 0, &living);
+        if (rc >= 0 && !living) return SHMIPC_OK;
+    }
+    return rc;
+}
+
 /* ---------------------------------------------------------------------------------------------
- * >>segment
+ * >>segment  The life of a named segment
+ *
+ * File `<name, made safe>.<generation>.seg`, byte map
+ *     0      what it is: written before it has a name, constant afterwards
+ *     128    K: version << 1 | DEAD. add_acqrel 2 by who attaches; CAS to DEAD by who removes. Counts nobody.
+ *     192    size: bytes of the file that are reserved; CAS upwards by who grows, after the reservation
+ *     200    linger: K's low 26 bits << 38 | deadline in 10 ms; CAS by who finds it undrained and without users
+ *     256    name, padded with NUL
+ *     512    attach table: life (CAS 0 -> life by its owner, life -> 0 by its owner or a sweep of the dead), doorbell
+ *            and flags (written by the owner of the entry only; whoever reads them re-reads the life)
+ *     then   params, then the kind's area at the next page
+ * R is the generation in the registry's entry of the name, 0 for none: CAS by creators (to theirs) and removers (to 0).
+ *
+ *   attach   entry 0 -> life, then K += 2; DEAD: entry -> 0, not attached.
+ *            dies: before K, a dead entry in a segment that was there anyway; after, swept.
+ *   remove   read K, find nobody living in the table (then: drained, or past the deadline), CAS K -> DEAD, CAS R -> 0,
+ *            unlink. Whoever attached after the read of K has raised it, and the CAS fails.
+ *            dies: before DEAD, nothing happened; after, anybody repeats the rest. A late unlink names one generation.
+ *   create   draw a generation, complete the file without a name, link it, CAS R -> it. Lost: mark DEAD, unlink, again.
+ *            dies: before link, nothing; before the CAS, a file without users that a sweep removes.
+ *   leave    give back what is held, entry -> 0, remove. dies: swept.
+ *
+ * Orders: [attach] entry CAS and K's add acq_rel / remover's load K acquire: if its CAS from that K succeeds, it saw
+ * every entry of those who raised K before. [publish] init, link, CAS R acq_rel / load R acquire: the generation read
+ * leads to a complete file. [entry] life -> 0 acq_rel / CAS 0 -> life acq_rel: the next owner of an index comes after
+ * all that was given back. [size] reservation, CAS acq_rel / load acquire.
  * ------------------------------------------------------------------------------------------- */
+
+#define SHMIPC__SEGMENT_MAGIC 0x31474553434d4853u /* "SHMCSEG1" */
+#define SHMIPC__SEGMENT_SUFFIX ".seg"
+#define SHMIPC__K_DEAD 1u
+enum { SHMIPC__TABLE_AT = 512, SHMIPC__CAPACITY_MAX = 4096, SHMIPC__PARAMS_MAX = 4096, SHMIPC__SAFE_MAX = 180 };
+enum { SHMIPC__AGAIN = 1, SHMIPC__GONE = 2, SHMIPC__STAYS = 3 }; /* private results, positive */
+
+/* The constant part, read once into a local copy and judged there. */
+typedef struct shmipc__segment_head {
+    uint64_t magic;
+    uint32_t layout, stamp;
+    uint64_t registry, generation, creator;
+    int64_t created_ns;
+    uint64_t max_bytes, area;
+    uint32_t kind, kind_layout, capacity, params_len, name_len, linger_ms;
+    uint32_t pid, reserved[9];
+} shmipc__segment_head;
+
+typedef struct shmipc__segment_live {
+    uint64_t k;
+    unsigned char pad[56];
+    uint64_t size, linger;
+} shmipc__segment_live;
+
+typedef struct shmipc__entry {
+    uint64_t life;
+    uint32_t bell, flags;
+} shmipc__entry;
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__segment_head) == 128 && offsetof(shmipc__segment_head, max_bytes) == 48 &&
+                          offsetof(shmipc__segment_head, kind) == 64 && sizeof(shmipc__entry) == 16 &&
+                          offsetof(shmipc__segment_live, size) == 64 && offsetof(shmipc__segment_live, linger) == 72,
+                      "segment layout");
+
+struct shmipc_segment {
+    shmipc_segment *prev, *next;
+    shmipc_ctx *ctx;
+    const shmipc_kind *kind;
+    shmipc__handle file;
+    unsigned char *base;       /* head.max_bytes mapped, `known` of them reserved */
+    uint64_t known;
+    shmipc__segment_head head; /* our copy */
+    shmipc__name *slot;        /* of the name, in the registry; NULL: the registry does not know it */
+    uint32_t index, attached;
+    char name[256];
+    char path[256];            /* of the file, in the directory */
+};
+
+SHMIPC__INLINE shmipc__segment_live *shmipc__live(shmipc_segment *s)
+{
+    return (shmipc__segment_live *)(void *)(s->base + 128);
+}
+SHMIPC__INLINE shmipc__entry *shmipc__entry_at(shmipc_segment *s, uint32_t index)
+{
+    return (shmipc__entry *)(void *)(s->base + SHMIPC__TABLE_AT) + index;
+}
+
+/* ---- names ---- */
+
+/* Length of the UTF-8 sequence at p, 0 if it is none: no overlong forms, no surrogates, nothing above 10FFFF. */
+static size_t shmipc__utf8(const unsigned char *p, size_t n)
+{
+    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2, i;
+    if (len == 1) return 1;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || len > n) return 0;
+    for (i = 1; i < len; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    }
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0;
+    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
+    return len;
+}
+
+/* NULL if the name is legal, else what is wrong with it. */
+static const char *shmipc__name_fault(const char *name, size_t n)
+{
+    size_t i = 0, step;
+    if (n == 0) return "is empty";
+    if (n > 255) return "is longer than 255 bytes";
+    if (memchr(name, 0, n)) return "contains a NUL byte";
+    for (; i < n; i += step) {
+        step = shmipc__utf8((const unsigned char *)name + i, n - i);
+        if (!step) return "is not valid UTF-8";
+    }
+    return NULL;
+}
+
+SHMIPC__INLINE uint64_t shmipc__name_key(const char *name) { return shmipc__hash(name, strlen(name)); }
+
+/* Letters, digits, - and _ stay, all else is %XX; a long name is cut and its hash appended. 16 digits of generation. */
+static void shmipc__file_name(char out[256], const char *name, uint64_t generation)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t n = 0, i;
+    for (i = 0; name[i] && n < SHMIPC__SAFE_MAX; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_') {
+            out[n++] = (char)c;
+        } else {
+            out[n++] = '%';
+            out[n++] = hex[c >> 4];
+            out[n++] = hex[c & 15];
+        }
+    }
+    if (name[i]) n += (size_t)snprintf(out + n, 32, "~%016llx", (unsigned long long)shmipc__name_key(name));
+    snprintf(out + n, 256 - n, ".%016llx" SHMIPC__SEGMENT_SUFFIX, (unsigned long long)generation);
+}
+
+/* The generation in a file name, 0 if it is none of ours. */
+static uint64_t shmipc__file_generation(const char *file)
+{
+    size_t n = strlen(file), i;
+    uint64_t g = 0;
+    if (n < 22 || strcmp(file + n - 4, SHMIPC__SEGMENT_SUFFIX) != 0 || file[n - 21] != '.') return 0;
+    for (i = n - 20; i < n - 4; i++) {
+        char c = file[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+        g = g << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return g;
+}
+
+/* ---- judging a file ---- */
+
+static uint64_t shmipc__area_offset(uint32_t capacity, uint32_t params_len)
+{
+    uint64_t end = SHMIPC__TABLE_AT + (uint64_t)capacity * sizeof(shmipc__entry) + params_len;
+    return (end + SHMIPC__PAGE - 1) & ~(uint64_t)(SHMIPC__PAGE - 1);
+}
+
+/* Judges the first 512 bytes of a segment, already copied out of it; `file_bytes` is how much there is. */
+static int shmipc__segment_check(const void *image, uint64_t file_bytes, shmipc__segment_head *h, char name[256])
+{
+    if (file_bytes >= 8) memcpy(h, image, 8);
+    if (file_bytes < 8 || h->magic != SHMIPC__SEGMENT_MAGIC) return SHMIPC_EFOREIGN;
+    if (file_bytes < SHMIPC__TABLE_AT) return SHMIPC_ECORRUPT;
+    memcpy(h, image, sizeof *h);
+    if (h->layout != SHMIPC__LAYOUT || h->stamp != SHMIPC__STAMP) return SHMIPC_ELAYOUT;
+    memcpy(name, (const char *)image + 256, 256);
+    if (h->name_len == 0 || h->name_len > 255 || name[h->name_len] != 0 || shmipc__name_fault(name, h->name_len) ||
+        h->generation == 0 || h->generation > SHMIPC__NUMBER_MAX || h->capacity == 0 ||
+        h->capacity > SHMIPC__CAPACITY_MAX || h->params_len > SHMIPC__PARAMS_MAX ||
+        h->area != shmipc__area_offset(h->capacity, h->params_len) || h->area > file_bytes ||
+        h->max_bytes < file_bytes || h->max_bytes > (uint64_t)INT64_MAX) {
+        return SHMIPC_ECORRUPT;
+    }
+    return SHMIPC_OK;
+}
+
+/* Opens `s->path` and judges it; nothing is mapped yet. The first bytes are read by a system call, which can fail where
+ * an access to a hole would kill. */
+static int shmipc__segment_peek(shmipc_segment *s)
+{
+    unsigned char image[SHMIPC__TABLE_AT];
+    shmipc__os_file f = SHMIPC__OS_NONE;
+    shmipc__os_info st;
+    int rc = shmipc__os_open(s->ctx->dir.file, s->path, &f);
+    if (!rc) rc = shmipc__handle_keep(&s->file, f);
+    if (rc) return rc;
+    memset(image, 0, sizeof image);
+    rc = shmipc__os_stat(f, &st);
+    if (!rc) rc = shmipc__os_read(f, 0, image, sizeof image);
+    if (!rc) rc = shmipc__segment_check(image, st.size, &s->head, s->name);
+    s->known = st.size;
+    if (!rc && (s->head.generation != shmipc__file_generation(s->path) || s->head.registry != s->ctx->id)) {
+        rc = SHMIPC_ECORRUPT;
+    }
+    if (rc) shmipc__handle_close(&s->file);
+    return rc;
+}
+
+static int shmipc__segment_map(shmipc_segment *s)
+{
+    void *p = NULL;
+    int rc = shmipc__os_map(s->file.file, s->head.max_bytes, 1, &p);
+    if (!rc) s->base = (unsigned char *)p;
+    return rc;
+}
+
+/* Gives back what is private to this process, and nothing else. */
+static void shmipc__segment_drop(shmipc_segment *s)
+{
+    if (s->base) shmipc__os_unmap(s->base, s->head.max_bytes);
+    s->base = NULL;
+    shmipc__handle_close(&s->file);
+}
+
+static int shmipc__segment_fail(shmipc_segment *s, int rc)
+{
+    switch (rc) {
+    case SHMIPC_ELAYOUT:
+        return shmipc__fail(s->ctx, rc, "segment %s has layout %u with features %#x, this program has layout %u with "
+                            "features %#x: use one version of shmipc", s->path, (unsigned)s->head.layout,
+                            (unsigned)s->head.stamp, SHMIPC__LAYOUT, (unsigned)SHMIPC__STAMP);
+    case SHMIPC_EFOREIGN: case SHMIPC_ECORRUPT:
+        return shmipc__fail(s->ctx, rc, "segment %s in %s is damaged or was not made by shmipc: unlink it", s->path,
+                            s->ctx->path);
+    case SHMIPC_ENOSPC:
+        return shmipc__fail(s->ctx, rc, "no memory for segment \"%s\": the file system of %s is full; enlarge it (mount "
+                            "-o remount,size=..., docker --shm-size) or set SHMIPC_DIR", s->name, s->ctx->path);
+    default: return shmipc__fail(s->ctx, rc, "segment \"%s\" in %s: %s", s->name, s->ctx->path, shmipc_strerror(rc));
+    }
+}
+
+/* ---- removing ---- */
+
+/* 1 if it must stay a while for what is in it. Nobody living is attached, so nobody changes the answer but somebody who
+ * attaches, and he raises K: the deadline carries K, and a new one starts. */
+static int shmipc__segment_lingers(shmipc_segment *s, uint64_t k)
+{
+    uint64_t *word = &shmipc__live(s)->linger, seen = shmipc__load_acquire_u64(word);
+    uint64_t mask = ((uint64_t)1 << 38) - 1, tag = k >> 1 << 38, now = (uint64_t)shmipc__os_now_ns() / 10000000;
+    uint64_t span = (uint64_t)s->head.linger_ms / 10 + 1;
+    if (!s->head.linger_ms) return 0;
+    if (s->kind && s->kind->drained && (!s->kind->validate || s->kind->validate(s) == SHMIPC_OK) &&
+        s->kind->drained(s) == 1) {
+        return 0;
+    }
+    if ((seen & ~mask) == tag && (seen & mask) <= now + span) return now < (seen & mask);
+    (void)shmipc__cas_acqrel_u64(word, &seen, tag | ((now + span) & mask));
+    return 1;
+}
+
+/* The first living life in the table, 0 if there is none, or a code. */
+static int shmipc__segment_living(shmipc_segment *s, uint64_t *life)
+{
+    uint32_t i;
+    for (i = 0; i < s->head.capacity; i++) {
+        uint64_t a = shmipc__load_acquire_u64(&shmipc__entry_at(s, i)->life);
+        int rc = a ? shmipc__life_alive(s->ctx, a) : 0;
+        *life = a;
+        if (rc) return rc;
+    }
+    *life = 0;
+    return 0;
+}
+
+/* Removes the mapped segment if nobody living is attached: SHMIPC__GONE, or SHMIPC__STAYS with the life that keeps it in
+ * `living` (0: it lingers), or a code. Any number may do this at once; whatever one leaves undone the next one does. */
+static int shmipc__segment_remove(shmipc_segment *s, uint64_t *living)
+{
+    uint64_t *word = &shmipc__live(s)->k, k = shmipc__load_acquire_u64(word), g = s->head.generation; /* [attach] */
+    int rc;
+    *living = 0;
+    while (!(k & SHMIPC__K_DEAD)) {
+        rc = shmipc__segment_living(s, living);
+        if (rc) return rc < 0 ? rc : SHMIPC__STAYS;
+        if (s->slot && shmipc__load_acquire_u64(&s->slot->generation) == g && shmipc__segment_lingers(s, k)) {
+            return SHMIPC__STAYS;
+        }
+        if (shmipc__cas_acqrel_u64(word, &k, k | SHMIPC__K_DEAD)) break; /* [attach] */
+    }
+    if (s->slot) {
+        uint64_t seen = g;
+        (void)shmipc__cas_acqrel_u64(&s->slot->generation, &seen, 0);
+    }
+    rc = shmipc__os_unlink(s->ctx->dir.file, s->path);
+    return rc && rc != SHMIPC_ENOENT ? rc : SHMIPC__GONE;
+}
+
+/* ---- the attach table ---- */
+
+SHMIPC_API int shmipc_segment_holds(shmipc_segment *s, uint32_t index, uint64_t life)
+{
+    if (!s || index >= s->head.capacity) return 0;
+    return shmipc__load_acquire_u64(&shmipc__entry_at(s, index)->life) == life;
+}
+
+SHMIPC_API int shmipc_segment_alive(shmipc_segment *s, uint32_t index)
+{
+    uint64_t life;
+    if (!s || index >= s->head.capacity) return 0;
+    if (shmipc__ctx_forked(s->ctx)) return SHMIPC_EFORKED;
+    life = shmipc__load_acquire_u64(&shmipc__entry_at(s, index)->life);
+    return life ? shmipc__life_alive(s->ctx, life) : 0;
+}
+
+/* The index is free for the next one only when all that its dead owner held is given back: the last step is one CAS from
+ * exactly that life. Dies or stops before: any other sweep does it all again. 1 swept, 0 nothing to do, or a code. */
+static int shmipc__entry_sweep(shmipc_segment *s, uint32_t index)
+{
+    uint64_t life = shmipc__load_acquire_u64(&shmipc__entry_at(s, index)->life);
+    int rc;
+    if (life == 0) return 0;
+    rc = shmipc__life_alive(s->ctx, life);
+    if (rc) return rc < 0 ? rc : 0;
+    if (s->head.kind && !s->kind) return 0;
+    rc = s->kind && s->kind->sweep ? s->kind->sweep(s, index, life) : SHMIPC_OK;
+    if (rc < 0) return rc;
+    return shmipc__cas_acqrel_u64(&shmipc__entry_at(s, index)->life, &life, 0); /* [entry] */
+}
+
+/* At most `probes` entries, from `start`; how many it freed. */
+static int shmipc__segment_sweep_some(shmipc_segment *s, uint32_t start, uint32_t probes)
+{
+    uint32_t i;
+    int n = 0;
+    for (i = 0; i < s->head.capacity && probes; i++) {
+        uint32_t at = (start + i) % s->head.capacity;
+        int rc;
+        if (shmipc__load_relaxed_u64(&shmipc__entry_at(s, at)->life) == 0) continue;
+        probes--;
+        rc = shmipc__entry_sweep(s, at);
+        if (rc < 0) return rc;
+        n += rc;
+    }
+    return n;
+}
+
+SHMIPC_API int shmipc_segment_sweep(shmipc_segment *s)
+{
+    int rc = s ? shmipc_ctx_check(s->ctx) : SHMIPC_EINVAL;
+    return rc ? rc : shmipc__segment_sweep_some(s, 0, s->head.capacity);
+}
+
+static int shmipc__entry_claim(shmipc_segment *s)
+{
+    uint32_t i;
+    for (i = 0; i < s->head.capacity; i++) {
+        shmipc__entry *e = shmipc__entry_at(s, i);
+        uint64_t seen = shmipc__load_relaxed_u64(&e->life);
+        if (seen == 0 && shmipc__cas_acqrel_u64(&e->life, &seen, s->ctx->life)) { /* [entry] [attach] */
+            shmipc__store_relaxed_u32(&e->bell, 0);
+            shmipc__store_relaxed_u32(&e->flags, 0);
+            s->index = i;
+            return SHMIPC_OK;
+        }
+    }
+    return SHMIPC_ETABLE;
+}
+
+static void shmipc__entry_leave(shmipc_segment *s)
+{
+    uint64_t life = s->ctx->life;
+    (void)shmipc__cas_acqrel_u64(&shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry] */
+}
+
+/* SHMIPC_OK attached; SHMIPC__GONE it is dead. */
+static int shmipc__segment_attach(shmipc_segment *s)
+{
+    int rc = shmipc__entry_claim(s);
+    if (rc == SHMIPC_ETABLE && shmipc__segment_sweep_some(s, 0, s->head.capacity) > 0) rc = shmipc__entry_claim(s);
+    if (rc) return rc;
+    if (shmipc__add_acqrel_u64(&shmipc__live(s)->k, 2) & SHMIPC__K_DEAD) { /* [attach] */
+        shmipc__entry_leave(s);
+        return SHMIPC__GONE;
+    }
+    s->attached = 1;
+    return SHMIPC_OK;
+}
+
+/* ---- opening ---- */
+
+static int shmipc__segment_fits(shmipc_segment *s, const shmipc_segment_config *cfg)
+{
+    uint32_t kind = cfg->kind ? cfg->kind->kind : 0, layout = cfg->kind ? cfg->kind->layout : 0;
+    if (cfg->mode == SHMIPC_CREATE) return shmipc__segment_fail(s, SHMIPC_EEXIST);
+    if (s->head.kind != kind) {
+        return shmipc__fail(s->ctx, SHMIPC_EKIND, "segment \"%s\" is of kind %u, not %u", s->name,
+                            (unsigned)s->head.kind, (unsigned)kind);
+    }
+    if (s->head.kind_layout != layout) {
+        return shmipc__fail(s->ctx, SHMIPC_ELAYOUT, "segment \"%s\" has layout %u of its kind, this program has %u",
+                            s->name, (unsigned)s->head.kind_layout, (unsigned)layout);
+    }
+    if (cfg->match_params &&
+        (s->head.params_len != cfg->params_len ||
+         (cfg->params_len && memcmp(s->base + SHMIPC__TABLE_AT + s->head.capacity * sizeof(shmipc__entry), cfg->params,
+                                    cfg->params_len) != 0))) {
+        return shmipc__segment_fail(s, SHMIPC_EMISMATCH);
+    }
+    return cfg->kind && cfg->kind->validate ? cfg->kind->validate(s) : SHMIPC_OK;
+}
+
+static int shmipc__collides(void *arg, const char *file)
+{
+    return shmipc__file_generation(file) == *(const uint64_t *)arg;
+}
+
+/* R leads to a file that is not there: removed by hand, or by another name with the same hash, which must not be robbed. */
+static int shmipc__segment_missing(shmipc_segment *s, uint64_t g)
+{
+    int rc;
+    if (shmipc__load_acquire_u64(&s->slot->generation) != g) return SHMIPC__AGAIN;
+    rc = shmipc__os_list(s->ctx->dir.file, shmipc__collides, &g);
+    if (rc == 0) return SHMIPC__GONE;
+    if (rc < 0) return shmipc__segment_fail(s, rc);
+    return shmipc__fail(s->ctx, SHMIPC_ECOLLISION, "the name \"%s\" has the same hash as another: choose another", s->name);
+}
+
+/* Joins generation g: SHMIPC_OK, SHMIPC__GONE if it is dead (and R helped on its way), SHMIPC__AGAIN, or a code. */
+static int shmipc__segment_join(shmipc_segment *s, const shmipc_segment_config *cfg, uint64_t g)
+{
+    uint64_t living;
+    char name[256];
+    int rc;
+    memcpy(name, s->name, sizeof name);
+    shmipc__file_name(s->path, name, g);
+    rc = shmipc__segment_peek(s);
+    if (rc == SHMIPC_ENOENT) return shmipc__segment_missing(s, g);
+    if (!rc && strcmp(s->name, name) != 0) rc = SHMIPC_ECORRUPT;
+    memcpy(s->name, name, sizeof name);
+    if (!rc) rc = shmipc__segment_map(s);
+    if (rc) return shmipc__segment_fail(s, rc);
+    rc = shmipc__segment_remove(s, &living);
+    if (rc < 0) return shmipc__segment_fail(s, rc);
+    if (rc == SHMIPC__GONE) return rc;
+    rc = shmipc__segment_fits(s, cfg);
+    if (!rc) rc = shmipc__segment_attach(s);
+    if (rc < 0) return rc == SHMIPC_ETABLE ? shmipc__segment_fail(s, rc) : rc;
+    if (rc == SHMIPC__GONE) {
+        (void)shmipc__segment_remove(s, &living);
+        return rc;
+    }
+    if (shmipc__load_acquire_u64(&s->slot->generation) != g) { /* unlinked by name meanwhile: it has a successor, or none */
+        s->attached = 0;
+        shmipc__entry_leave(s);
+        (void)shmipc__segment_remove(s, &living);
+        return SHMIPC__AGAIN;
+    }
+    (void)shmipc__segment_sweep_some(s, s->index, 64);
+    return SHMIPC_OK;
+}
+
+static void shmipc__segment_describe(shmipc_segment *s, const shmipc_segment_config *cfg, uint64_t g)
+{
+    shmipc__segment_head *h = &s->head;
+    memset(h, 0, sizeof *h);
+    h->magic = SHMIPC__SEGMENT_MAGIC;
+    h->layout = SHMIPC__LAYOUT;
+    h->stamp = SHMIPC__STAMP;
+    h->registry = s->ctx->id;
+    h->generation = g;
+    h->creator = s->ctx->life;
+    h->created_ns = shmipc__os_wall_ns();
+    h->capacity = cfg->capacity ? cfg->capacity : 256;
+    h->params_len = cfg->params ? cfg->params_len : 0;
+    h->area = shmipc__area_offset(h->capacity, h->params_len);
+    h->max_bytes = h->area + (cfg->max_size ? cfg->max_size : cfg->size);
+    h->kind = cfg->kind ? cfg->kind->kind : 0;
+    h->kind_layout = cfg->kind ? cfg->kind->layout : 0;
+    h->name_len = (uint32_t)strlen(s->name);
+    h->linger_ms = cfg->linger_ms;
+    h->pid = (uint32_t)shmipc__os_pid();
+}
+
+/* Fills a file that nobody else can see, with ourselves attached at index 0. */
+static int shmipc__segment_fill(shmipc_segment *s, const shmipc_segment_config *cfg)
+{
+    int rc = shmipc__os_reserve(s->file.file, 0, s->head.area + cfg->size);
+    if (!rc) rc = shmipc__segment_map(s);
+    if (rc) return rc;
+    s->known = s->head.area + cfg->size;
+    shmipc__copy_in(s->base, &s->head, sizeof s->head);
+    shmipc__copy_in(s->base + 256, s->name, s->head.name_len);
+    if (s->head.params_len) {
+        shmipc__copy_in(s->base + SHMIPC__TABLE_AT + s->head.capacity * sizeof(shmipc__entry), cfg->params,
+                        s->head.params_len);
+    }
+    shmipc__store_relaxed_u64(&shmipc__live(s)->k, 2);
+    shmipc__store_relaxed_u64(&shmipc__live(s)->size, s->known);
+    shmipc__store_relaxed_u64(&shmipc__entry_at(s, 0)->life, s->ctx->life);
+    s->index = 0;
+    return cfg->init ? cfg->init(s, cfg->init_arg) : SHMIPC_OK;
+}
+
+/* Publishes a new generation in place of `old`, which is 0 or dead. */
+static int shmipc__segment_make(shmipc_segment *s, const shmipc_segment_config *cfg, uint64_t old)
+{
+    shmipc_ctx *ctx = s->ctx;
+    shmipc__os_draft d;
+    uint64_t g = shmipc__add_acqrel_u64(&((shmipc__registry *)(void *)ctx->registry)->next_generation, 1), seen;
+    int rc;
+    if (g == 0 || g > SHMIPC__NUMBER_MAX) return shmipc__segment_fail(s, SHMIPC_ECORRUPT);
+    shmipc__segment_describe(s, cfg, g);
+    shmipc__file_name(s->path, s->name, g);
+    rc = shmipc__os_draft_make(ctx->dir.file, ctx->shared, &d);
+    if (rc) return shmipc__segment_fail(s, rc);
+    rc = shmipc__handle_keep(&s->file, d.file);
+    if (!rc) rc = shmipc__segment_fill(s, cfg);
+    if (!rc) {
+        rc = shmipc__os_draft_link(ctx->dir.file, &d, s->path);
+        if (rc == SHMIPC_ENOENT || rc == SHMIPC_EEXIST) rc = SHMIPC__AGAIN;
+    }
+    d.file = SHMIPC__OS_NONE; /* the segment's now */
+    shmipc__os_draft_drop(ctx->dir.file, &d);
+    if (rc) return rc < 0 ? shmipc__segment_fail(s, rc) : rc;
+    seen = shmipc__load_acquire_u64(&s->slot->generation);
+    if ((seen == 0 || seen == old) && shmipc__cas_acqrel_u64(&s->slot->generation, &seen, g)) { /* [publish] */
+        s->attached = 1;
+        if (old) {
+            char file[256];
+            shmipc__file_name(file, s->name, old);
+            (void)shmipc__os_unlink(ctx->dir.file, file);
+        }
+        return SHMIPC_OK;
+    }
+    (void)shmipc__or_acqrel_u64(&shmipc__live(s)->k, SHMIPC__K_DEAD);
+    (void)shmipc__os_unlink(ctx->dir.file, s->path);
+    return SHMIPC__AGAIN;
+}
+
+static int shmipc__segment_try(shmipc_segment *s, const shmipc_segment_config *cfg)
+{
+    uint64_t g;
+    int rc = shmipc__name_find(s->ctx, shmipc__name_key(s->name), cfg->mode != SHMIPC_OPEN, &s->slot);
+    if (rc) return shmipc__segment_fail(s, rc);
+    g = shmipc__load_acquire_u64(&s->slot->generation); /* [publish] */
+    if (g > SHMIPC__NUMBER_MAX) return shmipc__segment_fail(s, SHMIPC_ECORRUPT);
+    if (g) {
+        rc = shmipc__segment_join(s, cfg, g);
+        if (rc != SHMIPC__GONE) return rc;
+        shmipc__segment_drop(s);
+    }
+    return cfg->mode == SHMIPC_OPEN ? shmipc__segment_fail(s, SHMIPC_ENOENT) : shmipc__segment_make(s, cfg, g);
+}
+
+SHMIPC_API void shmipc_segment_config_init(shmipc_segment_config *cfg)
+{
+    if (cfg) memset(cfg, 0, sizeof *cfg);
+}
+
+static int shmipc__segment_arguments(shmipc_ctx *ctx, const char *name, const shmipc_segment_config *cfg)
+{
+    const char *fault = name ? shmipc__name_fault(name, cfg->name_len ? cfg->name_len : strlen(name)) : "is NULL";
+    uint64_t max = cfg->max_size ? cfg->max_size : cfg->size;
+    if (fault) return shmipc__fail(ctx, SHMIPC_EINVAL, "name %s", fault);
+    if (cfg->mode < SHMIPC_OPEN || cfg->mode > SHMIPC_OPEN_OR_CREATE) return shmipc__fail(ctx, SHMIPC_EINVAL, "mode is unknown");
+    if (cfg->capacity > SHMIPC__CAPACITY_MAX) return shmipc__fail(ctx, SHMIPC_EINVAL, "capacity is above 4096");
+    if (cfg->params_len > SHMIPC__PARAMS_MAX || (cfg->params_len && !cfg->params)) {
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "params_len is above 4096, or params is NULL");
+    }
+    if (max < cfg->size || max > (uint64_t)INT64_MAX / 2) return shmipc__fail(ctx, SHMIPC_EINVAL, "max_size is below size or too large");
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_segment_open(shmipc_ctx *ctx, const char *name, const shmipc_segment_config *cfg,
+                                   shmipc_segment **out)
+{
+    shmipc_segment_config none;
+    shmipc_segment *s;
+    int i, rc = out ? shmipc_ctx_check(ctx) : SHMIPC_EINVAL;
+    shmipc_segment_config_init(&none);
+    if (!cfg) cfg = &none;
+    if (!rc) rc = shmipc__segment_arguments(ctx, name, cfg);
+    if (rc) return rc;
+    s = (shmipc_segment *)calloc(1, sizeof *s);
+    if (!s) return SHMIPC_ENOMEM;
+    s->ctx = ctx;
+    s->kind = cfg->kind;
+    s->file.file = SHMIPC__OS_NONE;
+    memcpy(s->name, name, cfg->name_len ? cfg->name_len : strlen(name));
+    /* Each new attempt follows a step that another process completed. */
+    for (i = 0, rc = SHMIPC__AGAIN; rc == SHMIPC__AGAIN && i < 1000; i++) {
+        rc = shmipc__segment_try(s, cfg);
+        if (rc) shmipc__segment_drop(s);
+    }
+    if (rc) {
+        free(s);
+        return rc > 0 ? SHMIPC_EBUSY : rc;
+    }
+    shmipc__os_mutex_lock(&ctx->mutex);
+    s->next = ctx->segments;
+    if (s->next) s->next->prev = s;
+    ctx->segments = s;
+    shmipc__os_mutex_unlock(&ctx->mutex);
+    *out = s;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API void shmipc_segment_close(shmipc_segment *s)
+{
+    shmipc_ctx *ctx;
+    uint64_t living;
+    int ours;
+    if (!s) return;
+    ctx = s->ctx;
+    ours = shmipc_ctx_check(ctx) == SHMIPC_OK;
+    if (!shmipc__ctx_forked(ctx)) shmipc__os_mutex_lock(&ctx->mutex);
+    if (s->next) s->next->prev = s->prev;
+    if (s->prev) s->prev->next = s->next;
+    else ctx->segments = s->next;
+    if (!shmipc__ctx_forked(ctx)) shmipc__os_mutex_unlock(&ctx->mutex);
+    if (ours) { /* otherwise others have taken us for dead, and may be at it */
+        (void)shmipc__segment_sweep_some(s, s->index + 1, 16);
+        if (s->kind && s->kind->sweep) (void)s->kind->sweep(s, s->index, ctx->life);
+        shmipc__entry_leave(s);
+        (void)shmipc__segment_remove(s, &living);
+    }
+    shmipc__segment_drop(s);
+    free(s);
+}
+
+/* Works without looking into the file, so that a damaged one can be removed. Dies after the CAS: an orphan. */
+SHMIPC_API int shmipc_segment_unlink(shmipc_ctx *ctx, const char *name)
+{
+    shmipc__name *slot;
+    char file[256];
+    const char *fault;
+    int rc = shmipc_ctx_check(ctx);
+    if (rc) return rc;
+    fault = name ? shmipc__name_fault(name, strlen(name)) : "is NULL";
+    if (fault) return shmipc__fail(ctx, SHMIPC_EINVAL, "name %s", fault);
+    rc = shmipc__name_find(ctx, shmipc__name_key(name), 0, &slot);
+    while (rc == SHMIPC_OK) {
+        uint64_t g = shmipc__load_acquire_u64(&slot->generation);
+        if (g == 0) rc = SHMIPC_ENOENT;
+        else if (shmipc__cas_acqrel_u64(&slot->generation, &g, 0)) {
+            shmipc__file_name(file, name, g);
+            rc = shmipc__os_unlink(ctx->dir.file, file);
+            break;
+        }
+    }
+    return rc ? shmipc__fail(ctx, rc, "unlinking \"%s\": %s", name, shmipc_strerror(rc)) : SHMIPC_OK;
+}
+
+/* ---- memory ---- */
+
+/* How much of the file is reserved: what the segment says, once the file itself bears it out. */
+static uint64_t shmipc__segment_known(shmipc_segment *s, uint64_t need)
+{
+    uint64_t known = shmipc__load_relaxed_u64(&s->known), said;
+    shmipc__os_info st;
+    if (need <= known || need > s->head.max_bytes) return known;
+    said = shmipc__load_acquire_u64(&shmipc__live(s)->size); /* [size] */
+    if (said <= known || said > s->head.max_bytes || shmipc__os_stat(s->file.file, &st)) return known;
+    if (st.size < said) said = st.size;
+    if (said <= known) return known;
+    shmipc__store_relaxed_u64(&s->known, said);
+    return said;
+}
+
+SHMIPC_API int shmipc_segment_at(shmipc_segment *s, uint64_t offset, uint64_t len, void **out)
+{
+    uint64_t max;
+    if (!s || !out) return SHMIPC_EINVAL;
+    if (shmipc__load_relaxed_u32(&s->ctx->forked)) return SHMIPC_EFORKED;
+    max = s->head.max_bytes - s->head.area;
+    if (offset > max || len > max - offset) return SHMIPC_ECORRUPT;
+    if (shmipc__segment_known(s, s->head.area + offset + len) < s->head.area + offset + len) return SHMIPC_ECORRUPT;
+    *out = s->base + s->head.area + offset;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API uint64_t shmipc_segment_size(shmipc_segment *s)
+{
+    return s ? shmipc__segment_known(s, s->head.max_bytes) - s->head.area : 0;
+}
+
+SHMIPC_API int shmipc_segment_params(shmipc_segment *s, const void **params, uint32_t *len)
+{
+    if (!s || !params || !len) return SHMIPC_EINVAL;
+    *params = s->base + SHMIPC__TABLE_AT + s->head.capacity * sizeof(shmipc__entry);
+    *len = s->head.params_len;
+    return SHMIPC_OK;
+}
+
+/* Dies after the reservation: memory that the next grower takes over. */
+SHMIPC_API int shmipc_segment_grow(shmipc_segment *s, uint64_t size)
+{
+    uint64_t want, seen;
+    int rc = s ? shmipc_ctx_check(s->ctx) : SHMIPC_EINVAL;
+    if (rc) return rc;
+    if (size > s->head.max_bytes - s->head.area) {
+        return shmipc__fail(s->ctx, SHMIPC_EINVAL, "size is above the max_size of segment \"%s\"", s->name);
+    }
+    want = s->head.area + size;
+    if (shmipc__segment_known(s, want) >= want) return SHMIPC_OK;
+    rc = shmipc__os_reserve(s->file.file, 0, want);
+    if (rc) return shmipc__segment_fail(s, rc);
+    seen = shmipc__load_relaxed_u64(&shmipc__live(s)->size);
+    while (seen < want && !shmipc__cas_acqrel_u64(&shmipc__live(s)->size, &seen, want)) {} /* [size] */
+    return shmipc__segment_known(s, want) >= want ? SHMIPC_OK : shmipc__segment_fail(s, SHMIPC_ECORRUPT);
+}
+
+static int shmipc__segment_pages(shmipc_segment *s, uint64_t offset, uint64_t len, int punch)
+{
+    uint64_t page = SHMIPC__PAGE - 1, begin, end;
+    void *p;
+    int rc = s ? shmipc_ctx_check(s->ctx) : SHMIPC_EINVAL;
+    if (rc) return rc;
+    if (shmipc_segment_at(s, offset, len, &p)) return shmipc__fail(s->ctx, SHMIPC_EINVAL, "offset or len lies outside");
+    begin = s->head.area + ((offset + page) & ~page);
+    end = s->head.area + ((offset + len) & ~page);
+    if (begin >= end) return SHMIPC_OK;
+    rc = punch ? shmipc__os_punch(s->file.file, begin, end - begin) : shmipc__os_reserve(s->file.file, begin, end - begin);
+    return rc ? shmipc__segment_fail(s, rc) : SHMIPC_OK;
+}
+SHMIPC_API int shmipc_segment_punch(shmipc_segment *s, uint64_t offset, uint64_t len)
+{
+    return shmipc__segment_pages(s, offset, len, 1);
+}
+SHMIPC_API int shmipc_segment_reserve(shmipc_segment *s, uint64_t offset, uint64_t len)
+{
+    return shmipc__segment_pages(s, offset, len, 0);
+}
+
+SHMIPC_API uint32_t shmipc_segment_index(const shmipc_segment *s) { return s ? s->index : 0; }
+SHMIPC_API uint64_t shmipc_segment_generation(const shmipc_segment *s) { return s ? s->head.generation : 0; }
+
+/* ---- looking and sweeping without attaching ---- */
+
+static void shmipc__segment_blank(shmipc_segment *s, shmipc_ctx *ctx, const char *file)
+{
+    memset(s, 0, sizeof *s);
+    s->ctx = ctx;
+    s->file.file = SHMIPC__OS_NONE;
+    snprintf(s->path, sizeof s->path, "%s", file);
+}
+
+static int shmipc__segment_table(shmipc_segment *s, shmipc_segment_info *info)
+{
+    uint32_t i;
+    int rc = shmipc__segment_map(s);
+    for (i = 0; rc >= 0 && i < s->head.capacity; i++) {
+        uint64_t life = shmipc__load_acquire_u64(&shmipc__entry_at(s, i)->life);
+        rc = life ? shmipc__life_alive(s->ctx, life) : 0;
+        info->users += life && rc == 1;
+        info->dead += life && rc == 0;
+    }
+    return rc < 0 ? rc : SHMIPC_OK;
+}
+
+/* Looks at one file. What is wrong with the file goes into `status`; what is wrong with us is the result. */
+static int shmipc__segment_look(shmipc_ctx *ctx, const char *file, shmipc_segment_info *info)
+{
+    shmipc_segment s;
+    int rc;
+    shmipc__segment_blank(&s, ctx, file);
+    memset(info, 0, sizeof *info);
+    snprintf(info->file, sizeof info->file, "%s", file);
+    info->generation = shmipc__file_generation(file);
+    rc = shmipc__segment_peek(&s);
+    info->size = s.known;
+    info->status = rc;
+    if (rc) return rc == SHMIPC_ENFILE || rc == SHMIPC_ENOENT ? rc : SHMIPC_OK;
+    memcpy(info->name, s.name, sizeof info->name);
+    info->kind = s.head.kind;
+    info->capacity = s.head.capacity;
+    info->size = s.known - s.head.area;
+    info->max_size = s.head.max_bytes - s.head.area;
+    info->created_ns = s.head.created_ns;
+    info->creator = s.head.creator;
+    if (shmipc__name_find(ctx, shmipc__name_key(s.name), 0, &s.slot) == SHMIPC_OK) {
+        info->current = shmipc__load_acquire_u64(&s.slot->generation) == s.head.generation;
+    }
+    rc = shmipc__segment_table(&s, info);
+    shmipc__segment_drop(&s);
+    return rc;
+}
+
+SHMIPC_API int shmipc_segment_inspect(shmipc_ctx *ctx, const char *name, shmipc_segment_info *info)
+{
+    shmipc__name *slot;
+    char file[256];
+    uint64_t g;
+    const char *fault;
+    int rc = info ? shmipc_ctx_check(ctx) : SHMIPC_EINVAL;
+    if (rc) return rc;
+    fault = name ? shmipc__name_fault(name, strlen(name)) : "is NULL";
+    if (fault) return shmipc__fail(ctx, SHMIPC_EINVAL, "name %s", fault);
+    rc = shmipc__name_find(ctx, shmipc__name_key(name), 0, &slot);
+    g = rc ? 0 : shmipc__load_acquire_u64(&slot->generation);
+    if (!rc && !g) rc = SHMIPC_ENOENT;
+    if (!rc) {
+        shmipc_segment_info seen;
+        shmipc__file_name(file, name, g);
+        rc = shmipc__segment_look(ctx, file, &seen);
+        if (!rc) *info = seen;
+    }
+    return rc ? shmipc__fail(ctx, rc, "looking at \"%s\": %s", name, shmipc_strerror(rc)) : SHMIPC_OK;
+}
+
+typedef struct shmipc__listing {
+    shmipc_ctx *ctx;
+    shmipc_segment_info *infos;
+    uint32_t capacity, count;
+} shmipc__listing;
+
+static int shmipc__list_each(void *arg, const char *file)
+{
+    shmipc__listing *l = (shmipc__listing *)arg;
+    int rc = SHMIPC_OK;
+    if (!shmipc__file_generation(file)) return SHMIPC_OK;
+    if (l->count < l->capacity) rc = shmipc__segment_look(l->ctx, file, &l->infos[l->count]);
+    if (rc) return rc == SHMIPC_ENOENT ? SHMIPC_OK : rc;
+    l->count++;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_segment_list(shmipc_ctx *ctx, shmipc_segment_info *infos, uint32_t capacity)
+{
+    shmipc__listing l;
+    int rc = infos || !capacity ? shmipc_ctx_check(ctx) : SHMIPC_EINVAL;
+    if (rc) return rc;
+    l.ctx = ctx;
+    l.infos = infos;
+    l.capacity = capacity;
+    l.count = 0;
+    rc = shmipc__os_list(ctx->dir.file, shmipc__list_each, &l);
+    return rc ? shmipc__fail_os(ctx, rc, "listing") : (int)l.count;
+}
+
+typedef struct shmipc__sweeping {
+    shmipc_ctx *ctx;
+    uint32_t at, skip, left; /* left 0xffffffff: all */
+    uint64_t living;
+    int removed, failed;
+} shmipc__sweeping;
+
+static const shmipc_kind *shmipc__kind_find(shmipc_ctx *ctx, uint32_t kind)
+{
+    uint32_t i;
+    for (i = 0; i < ctx->kind_count; i++) {
+        if (ctx->kinds[i] && ctx->kinds[i]->kind == kind) return ctx->kinds[i];
+    }
+    return NULL;
+}
+
+/* A draft under a name whose maker does not hold its lock; see shmipc__os_draft. */
+static int shmipc__sweep_draft(shmipc_ctx *ctx, const char *file)
+{
+    shmipc__os_file f = SHMIPC__OS_NONE;
+    int rc = shmipc__os_open(ctx->dir.file, file, &f);
+    if (rc) return rc;
+    rc = shmipc__os_probe(f, 0);
+    shmipc__os_close(&f);
+    if (rc == 0) rc = shmipc__os_unlink(ctx->dir.file, file);
+    return rc == 0 ? 1 : rc < 0 ? rc : 0;
+}
+
+/* 1 removed, 0 left, or a code. What is damaged stays for people to look at: shmipc_segment_unlink removes it. */
+static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, uint64_t *living)
+{
+    shmipc_segment s;
+    int rc;
+    *living = 0;
+    if (strncmp(file, SHMIPC__OS_DRAFT_PREFIX, sizeof SHMIPC__OS_DRAFT_PREFIX - 1) == 0) {
+        return shmipc__sweep_draft(ctx, file);
+    }
+    if (!shmipc__file_generation(file)) return 0;
+    shmipc__segment_blank(&s, ctx, file);
+    rc = shmipc__segment_peek(&s);
+    if (rc) return rc == SHMIPC_ENFILE ? rc : 0;
+    rc = shmipc__name_find(ctx, shmipc__name_key(s.name), 0, &s.slot);
+    if (rc == SHMIPC_ENOENT || rc == SHMIPC_ETABLE) rc = SHMIPC_OK;
+    if (!rc) rc = shmipc__segment_map(&s);
+    s.kind = shmipc__kind_find(ctx, s.head.kind);
+    if (!rc) rc = shmipc__segment_remove(&s, living);
+    shmipc__segment_drop(&s);
+    return rc == SHMIPC__GONE ? 1 : rc < 0 ? rc : 0;
+}
+
+static int shmipc__sweep_each(void *arg, const char *file)
+{
+    shmipc__sweeping *w = (shmipc__sweeping *)arg;
+    uint64_t living;
+    int rc;
+    if (w->at++ < w->skip) return SHMIPC_OK;
+    rc = shmipc__sweep_file(w->ctx, file, &living);
+    if (living && living != w->ctx->life) w->living = living;
+    if (rc > 0) w->removed++;
+    if (rc < 0 && rc != SHMIPC_ENOENT) w->failed = rc;
+    return w->left != 0xffffffffu && --w->left == 0 ? 1 : SHMIPC_OK;
+}
+
+/* Goes through the directory, or on from where the last slice ended. A file that cannot be handled stops nothing. */
+static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, uint64_t *living)
+{
+    shmipc__sweeping w;
+    int rc;
+    memset(&w, 0, sizeof w);
+    w.ctx = ctx;
+    w.left = max_files ? max_files : 0xffffffffu;
+    w.skip = max_files ? shmipc__load_relaxed_u32(&ctx->sweep_at) : 0;
+    rc = shmipc__os_list(ctx->dir.file, shmipc__sweep_each, &w);
+    if (max_files) shmipc__store_relaxed_u32(&ctx->sweep_at, rc == 1 ? w.at - (uint32_t)w.removed : 0);
+    if (living) *living = w.living;
+    if (rc < 0) return shmipc__fail_os(ctx, rc, "sweeping");
+    return w.removed == 0 && w.failed ? shmipc__fail_os(ctx, w.failed, "sweeping") : w.removed;
+}
 
 /* ---------------------------------------------------------------------------------------------
  * >>block  Size-class blocks in extents: no splitting, no merging, memory given back
