@@ -102,8 +102,97 @@ SHMIPC_API const char *shmipc_strerror(int code);
  * ------------------------------------------------------------------------------------------- */
 
 /* ---------------------------------------------------------------------------------------------
- * >>queue
+ * >>queue  Many producers, many consumers, each message once; over memory that the caller brings
+ *
+ * shmipc_queue_size says how much memory, aligned to 64 bytes; one process calls _init, everybody _attach with an
+ * owner index of his own (below 0xfffff). Calls never block. A handle belongs to one thread at a time; different handles
+ * may do anything at once. Any process may be killed or stopped at any instruction: the others go on.
+ * alive(arg, owner) says whether an owner lives; an answer "dead" must be final until the sweep of that owner returned,
+ * and come after everything that the dead one did (the kernel's lock is both). Without it everybody lives for ever.
+ * chunks: slots + one per producer + one per consumer, and one more for each further loan or message held at a time.
+ * A full 40-bit round count per slot must not pass while one process is stopped: 30 hours for 1 slot at 10 M/s.
  * ------------------------------------------------------------------------------------------- */
+
+enum {
+    SHMIPC_QUEUE_REDELIVER = 0, /* what a dead consumer held goes to another one, out of order, counted in the message */
+    SHMIPC_QUEUE_REPORT = 1     /* it goes to the callback of a sweep                                                  */
+};
+
+typedef int (*shmipc_queue_alive_fn)(void *arg, uint32_t owner);
+
+typedef struct shmipc_queue_config {
+    uint32_t slots;       /* messages it holds untaken, a power of two up to 2^22 */
+    uint32_t chunks;      /* up to 2^23                                           */
+    uint32_t max_message; /* bytes, up to 2^30; 48 fit the first cache line       */
+    uint32_t policy;      /* SHMIPC_QUEUE_...                                     */
+} shmipc_queue_config;
+
+/* A message being written (loan) or read (take). data points into the shared memory until commit, discard, release. */
+typedef struct shmipc_queue_msg {
+    void *data;
+    uint64_t word;        /* private */
+    uint32_t len_bytes;
+    uint32_t tag;         /* the producer's own */
+    uint32_t chunk;       /* private */
+    uint32_t redelivered; /* times it was handed out before and came back, at most 15 */
+} shmipc_queue_msg;
+
+typedef struct shmipc_queue_item {
+    const void *data;
+    uint32_t len_bytes;
+    uint32_t tag;
+} shmipc_queue_item;
+
+typedef struct shmipc_queue_stats {
+    uint64_t pushed, taken; /* since the beginning; they may lag behind calls in progress, and the dead */
+    uint32_t slots, chunks;
+    uint32_t untaken, returned, held, filling, free_chunks; /* chunks in each state; untaken: pushed, or being filled
+                                                             * by a process that has since been swept */
+    uint32_t padding;
+} shmipc_queue_stats;
+
+typedef void (*shmipc_queue_report_fn)(void *arg, const shmipc_queue_msg *msg);
+
+/* A process's own view; the fields are private. Allocate it anywhere outside the shared memory. */
+typedef struct shmipc_queue {
+    uint64_t *slot;
+    unsigned char *chunk;
+    void *shared;
+    shmipc_queue_alive_fn alive;
+    void *alive_arg;
+    uint32_t slot_mask, slot_shift, chunks, stride, max_message, policy, owner;
+    uint32_t cursor;  /* where to look for a free chunk */
+    uint32_t spare;   /* a chunk claimed in advance, plus 1 */
+    uint32_t pending; /* 1: kept is a message that did not fit the buffer of recv */
+    shmipc_queue_msg kept;
+} shmipc_queue;
+
+SHMIPC_API int shmipc_queue_size(const shmipc_queue_config *config, uint64_t *size_bytes);
+SHMIPC_API int shmipc_queue_init(void *memory, uint64_t size_bytes, const shmipc_queue_config *config);
+SHMIPC_API int shmipc_queue_attach(shmipc_queue *queue, void *memory, uint64_t size_bytes, uint32_t owner,
+                                   shmipc_queue_alive_fn alive, void *alive_arg);
+/* Gives back what the handle keeps by itself; messages taken and not released are the caller's to release. */
+SHMIPC_API int shmipc_queue_detach(shmipc_queue *queue);
+/* SHMIPC_EFULL: slots untaken messages. SHMIPC_EBUSY: every chunk is written, held, or waits for a sweep. */
+SHMIPC_API int shmipc_queue_push(shmipc_queue *queue, const void *data, uint32_t len_bytes, uint32_t tag);
+/* How many of count were pushed; the code of the failure if none was. */
+SHMIPC_API int shmipc_queue_push_many(shmipc_queue *queue, const shmipc_queue_item *items, uint32_t count);
+/* Zero copy: write msg->data, set msg->len_bytes and tag, then commit (SHMIPC_EFULL: the loan stays) or discard. */
+SHMIPC_API int shmipc_queue_loan(shmipc_queue *queue, uint32_t len_bytes, shmipc_queue_msg *msg);
+SHMIPC_API int shmipc_queue_commit(shmipc_queue *queue, shmipc_queue_msg *msg);
+SHMIPC_API int shmipc_queue_discard(shmipc_queue *queue, shmipc_queue_msg *msg);
+/* SHMIPC_EAGAIN: nothing untaken and nothing returned. What take gave stays until release, or reject: hand it on. */
+SHMIPC_API int shmipc_queue_take(shmipc_queue *queue, shmipc_queue_msg *msg);
+SHMIPC_API int shmipc_queue_take_many(shmipc_queue *queue, shmipc_queue_msg *msgs, uint32_t count);
+SHMIPC_API int shmipc_queue_release(shmipc_queue *queue, shmipc_queue_msg *msg);
+SHMIPC_API int shmipc_queue_reject(shmipc_queue *queue, shmipc_queue_msg *msg);
+/* Take, copy, release: the length. SHMIPC_EMSGSIZE: it does not fit, and comes first in the next recv or take. */
+SHMIPC_API int shmipc_queue_recv(shmipc_queue *queue, void *buffer, uint32_t size_bytes, uint32_t *tag);
+/* Gives back what a dead owner had; afterwards nothing names it and the index may be used again. Any number of sweeps
+ * may run, die and start again. The count of chunks changed; SHMIPC_EBUSY: it lives. A report may come again, after
+ * the death of a sweep that was reporting. */
+SHMIPC_API int shmipc_queue_sweep(shmipc_queue *queue, uint32_t owner, shmipc_queue_report_fn report, void *report_arg);
+SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *queue, shmipc_queue_stats *stats);
 
 /* SHMIPC_CDEF_END */
 
@@ -335,7 +424,7 @@ extern "C" {
 #endif
 
 /* Asks for a cache line that will be written soon; without prefetchw gcc would only ask for reading. */
-#if SHMIPC__GNU && (defined(__x86_64__) || defined(__i386__)) && !defined(SHMIPC_ATOMICS_HEADER)
+#if SHMIPC__GNU && defined(__x86_64__) && !defined(SHMIPC_ATOMICS_HEADER)
 #define SHMIPC__PREFETCH_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(const void *)(p)))
 #elif SHMIPC__GNU
 #define SHMIPC__PREFETCH_WRITE(p) __builtin_prefetch((p), 1)
@@ -611,7 +700,731 @@ SHMIPC_API const char *shmipc_strerror(int code)
 
 /* ---------------------------------------------------------------------------------------------
  * >>queue
+ *
+ * The chunk word is the only truth; a slot is an index. It changes by one CAS or store each time:
+ *     FREE -> FILLING(producer) -> HELD(consumer) -> FREE     and HELD(dead) -> RETURNED -> HELD(another)
+ * A published chunk stays FILLING; what publishes it is the slot that names it.
+ *
+ * Byte map                                        written by                          read by
+ *   0  magic, stamp, slots, chunks, max_message,  init, once                          attach, into the handle
+ *      stride, policy, size
+ *  48  hint: version << 1 | "something returned"  sweep, reject: CAS; take clears     take
+ * 128  tail } positions that all before are       whoever pushed: store, only up      push, stats
+ * 256  head } filled / emptied; may lag           whoever took: store, only up        take, stats
+ * 384  slot[]: round 40 | chunk + 1 (0: empty) 24 push: empty -> chunk, CAS           push, take, sweep
+ *                                                 anybody: chunk -> next round's empty, CAS
+ *  ..  chunk[]: word, len, tag, payload           word: push CAS, take CAS, owner's store, sweep CAS
+ *      word: generation 38 | state 2 | redelivered 4 | owner 20       the rest: its FILLING owner, read by its HELD owner
+ *
+ * A word's number only ever rises (that is why RETURNED raises the generation and comes before HELD, and NOBODY is the
+ * largest owner): no word comes twice, a CAS from an old one fails, and two sums over all words are equal exactly when
+ * nothing changed in between. The position p lies in slot p mod slots; its round is p div slots.
+ *
+ * Orders: each release, with the acquire that reads it, and what it carries
+ *   Q1 slot CAS, publish            slot load in take and unname      payload, and the word FILLING
+ *   Q2 word store FREE              word load or CAS in claim, take, room   that the slot was emptied, the payload read
+ *   Q3 word CAS HELD, RETURNED      word CAS and load in slow take    the payload, through the dead one to the next
+ *   Q4 tail, head store             their loads                       the slots before: no slot looks older than its round
+ *   Q5 hint CAS, raise              hint load in take                 that the owner is dead, and the word HELD(dead)
+ * Emptying a slot is relaxed: whoever must know of it learns it by Q2 (Q3 when swept), since reading counts like writing.
+ * Re-reading the slot after the word (take, room) is relaxed: a word of a later life of the chunk comes by Q2 with the
+ * emptying. "Dead" from alive() comes after all that the dead one wrote, so no publication is overlooked (sweep).
  * ------------------------------------------------------------------------------------------- */
+
+#if SHMIPC_WORD_BITS == 64
+
+#define SHMIPC__QUEUE_MAGIC 0x51504d53u /* "SMPQ" */
+#define SHMIPC__QUEUE_STAMP 1u
+#define SHMIPC__QUEUE_META 16u /* word, length, tag: the payload follows */
+#define SHMIPC__QUEUE_CHUNK_BITS UINT64_C(0xffffff)
+#define SHMIPC__QUEUE_OWNER UINT64_C(0xfffff)
+#define SHMIPC__QUEUE_NOBODY SHMIPC__QUEUE_OWNER
+#define SHMIPC__QUEUE_COUNT (UINT64_C(15) << 20)
+#define SHMIPC__QUEUE_STATE (UINT64_C(3) << 24)
+#define SHMIPC__QUEUE_FREE UINT64_C(0)
+#define SHMIPC__QUEUE_FILLING (UINT64_C(1) << 24)
+#define SHMIPC__QUEUE_RETURNED (UINT64_C(2) << 24)
+#define SHMIPC__QUEUE_HELD (UINT64_C(3) << 24)
+#define SHMIPC__QUEUE_GENERATION (~UINT64_C(0) << 26)
+/* Corrupt or hostile memory must not hold us for ever; others' progress never costs one call so many turns. */
+#define SHMIPC__QUEUE_PATIENCE(q) ((uint64_t)(1u << 22) + 4u * (uint64_t)(q)->slot_mask)
+
+typedef struct shmipc__queue_shared {
+    uint32_t magic, stamp, slots, chunks, max_message, stride, policy, padding0;
+    uint64_t size;
+    uint64_t padding1;
+    uint64_t hint;
+    uint64_t padding2[9];
+    uint64_t tail;
+    uint64_t padding3[15];
+    uint64_t head;
+    uint64_t padding4[15];
+} shmipc__queue_shared;
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, hint) == 48, "layout");
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, tail) == 128, "layout");
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, head) == 256, "layout");
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__queue_shared) == 384, "layout");
+
+typedef struct shmipc__queue_meta {
+    uint32_t len, tag;
+} shmipc__queue_meta;
+
+SHMIPC__INLINE shmipc__queue_shared *shmipc__queue_of(const shmipc_queue *q)
+{
+    return (shmipc__queue_shared *)q->shared;
+}
+SHMIPC__INLINE uint64_t *shmipc__queue_word(const shmipc_queue *q, uint32_t c)
+{
+    return (uint64_t *)(void *)(q->chunk + (size_t)c * q->stride);
+}
+SHMIPC__INLINE uint64_t *shmipc__queue_slot(const shmipc_queue *q, uint64_t p) { return q->slot + (p & q->slot_mask); }
+/* The slot of position p, empty and waiting for p. */
+SHMIPC__INLINE uint64_t shmipc__queue_vacant(const shmipc_queue *q, uint64_t p) { return (p >> q->slot_shift) << 24; }
+/* How many rounds slot word s is ahead of position p. */
+SHMIPC__INLINE int64_t shmipc__queue_ahead(const shmipc_queue *q, uint64_t s, uint64_t p)
+{
+    return (int64_t)((s & ~SHMIPC__QUEUE_CHUNK_BITS) - shmipc__queue_vacant(q, p)) >> 24;
+}
+SHMIPC__INLINE uint64_t shmipc__queue_emptied(uint64_t s)
+{
+    return (s & ~SHMIPC__QUEUE_CHUNK_BITS) + SHMIPC__QUEUE_CHUNK_BITS + 1u;
+}
+SHMIPC__INLINE uint64_t shmipc__queue_freed(uint64_t w)
+{
+    return (w & SHMIPC__QUEUE_GENERATION) + (UINT64_C(1) << 26);
+}
+/* The generation and count of a word that a dead owner, or one who rejects, gives back. */
+SHMIPC__INLINE uint64_t shmipc__queue_recounted(uint64_t w)
+{
+    uint64_t count = w & SHMIPC__QUEUE_COUNT;
+    return shmipc__queue_freed(w) | (count == SHMIPC__QUEUE_COUNT ? count : count + (UINT64_C(1) << 20));
+}
+/* Positions are hints: a lost or late store costs the next caller some steps, so a CAS would buy nothing. */
+SHMIPC__INLINE void shmipc__queue_advance(uint64_t *position, uint64_t p)
+{
+    uint64_t now = shmipc__load_relaxed_u64(position);
+    if ((int64_t)(p - now) > 0) shmipc__store_release_u64(position, p); /* Q4 */
+}
+
+/* ---- set-up ---------------------------------------------------------------------------------- */
+
+static int shmipc__queue_layout(const shmipc_queue_config *c, uint32_t *stride, uint64_t *size)
+{
+    uint64_t lines;
+    if (!c || c->slots == 0 || (c->slots & (c->slots - 1u)) || c->slots > (1u << 22)) return SHMIPC_EINVAL;
+    if (c->chunks <= c->slots || c->chunks > (1u << 23)) return SHMIPC_EINVAL;
+    if (c->max_message == 0 || c->max_message > (1u << 30) || c->policy > SHMIPC_QUEUE_REPORT) return SHMIPC_EINVAL;
+    lines = ((uint64_t)c->max_message + SHMIPC__QUEUE_META + SHMIPC__LINE - 1u) / SHMIPC__LINE;
+    if (lines % 4u == 0) lines++; /* chunks at large powers of two would share a few cache sets */
+    *stride = (uint32_t)(lines * SHMIPC__LINE);
+    *size = sizeof(shmipc__queue_shared) + ((uint64_t)c->slots * 8u + SHMIPC__LINE - 1u) / SHMIPC__LINE * SHMIPC__LINE +
+            (uint64_t)c->chunks * *stride;
+    return *size > (uint64_t)(SIZE_MAX / 2) ? SHMIPC_EINVAL : SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_size(const shmipc_queue_config *config, uint64_t *size_bytes)
+{
+    uint32_t stride;
+    uint64_t size;
+    int rc = shmipc__queue_layout(config, &stride, &size);
+    if (rc || !size_bytes) return SHMIPC_EINVAL;
+    *size_bytes = size;
+    return SHMIPC_OK;
+}
+
+static int shmipc__queue_aligned(const void *memory)
+{
+    return memory != NULL && ((uintptr_t)memory & (SHMIPC__LINE - 1u)) == 0;
+}
+
+/* Nobody else may use the memory yet. Dies anywhere: no magic, attach refuses. */
+SHMIPC_API int shmipc_queue_init(void *memory, uint64_t size_bytes, const shmipc_queue_config *config)
+{
+    shmipc__queue_shared *h = (shmipc__queue_shared *)memory;
+    uint64_t *words, size, i;
+    uint32_t stride;
+    int rc = shmipc__queue_layout(config, &stride, &size);
+    if (rc || !shmipc__queue_aligned(memory) || size_bytes < size) return SHMIPC_EINVAL;
+    shmipc__store_relaxed_u32(&h->magic, 0);
+    shmipc__store_relaxed_u32(&h->stamp, SHMIPC__QUEUE_STAMP);
+    shmipc__store_relaxed_u32(&h->slots, config->slots);
+    shmipc__store_relaxed_u32(&h->chunks, config->chunks);
+    shmipc__store_relaxed_u32(&h->max_message, config->max_message);
+    shmipc__store_relaxed_u32(&h->stride, stride);
+    shmipc__store_relaxed_u32(&h->policy, config->policy);
+    shmipc__store_relaxed_u64(&h->size, size);
+    shmipc__store_relaxed_u64(&h->hint, 0);
+    shmipc__store_relaxed_u64(&h->tail, 0);
+    shmipc__store_relaxed_u64(&h->head, 0);
+    words = (uint64_t *)(void *)(h + 1);
+    for (i = 0; i < config->slots; i++) shmipc__store_relaxed_u64(&words[i], 0);
+    words = (uint64_t *)(void *)((unsigned char *)memory + size - (uint64_t)config->chunks * stride);
+    for (i = 0; i < config->chunks; i++) shmipc__store_relaxed_u64(&words[i * (stride / 8u)], SHMIPC__QUEUE_FREE);
+    shmipc__store_release_u32(&h->magic, SHMIPC__QUEUE_MAGIC);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_attach(shmipc_queue *q, void *memory, uint64_t size_bytes, uint32_t owner,
+                                   shmipc_queue_alive_fn alive, void *alive_arg)
+{
+    shmipc__queue_shared *h = (shmipc__queue_shared *)memory;
+    shmipc_queue_config config;
+    uint32_t stride, shift = 0;
+    uint64_t size;
+    if (!q || !shmipc__queue_aligned(memory) || size_bytes < sizeof *h) return SHMIPC_EINVAL;
+    if (owner >= SHMIPC__QUEUE_NOBODY) return SHMIPC_EINVAL;
+    if (shmipc__load_acquire_u32(&h->magic) != SHMIPC__QUEUE_MAGIC) return SHMIPC_EFOREIGN;
+    if (shmipc__load_relaxed_u32(&h->stamp) != SHMIPC__QUEUE_STAMP) return SHMIPC_ELAYOUT;
+    config.slots = shmipc__load_relaxed_u32(&h->slots);
+    config.chunks = shmipc__load_relaxed_u32(&h->chunks);
+    config.max_message = shmipc__load_relaxed_u32(&h->max_message);
+    config.policy = shmipc__load_relaxed_u32(&h->policy);
+    if (shmipc__queue_layout(&config, &stride, &size) || stride != shmipc__load_relaxed_u32(&h->stride) ||
+        size != shmipc__load_relaxed_u64(&h->size) || size > size_bytes) return SHMIPC_ECORRUPT;
+    while ((1u << shift) < config.slots) shift++;
+    q->shared = memory;
+    q->slot = (uint64_t *)(void *)(h + 1);
+    q->chunk = (unsigned char *)memory + (size - (uint64_t)config.chunks * stride);
+    q->alive = alive;
+    q->alive_arg = alive_arg;
+    q->slot_mask = config.slots - 1u;
+    q->slot_shift = shift;
+    q->chunks = config.chunks;
+    q->stride = stride;
+    q->max_message = config.max_message;
+    q->policy = config.policy;
+    q->owner = owner;
+    q->cursor = (uint32_t)((uint64_t)owner * 37u % config.chunks); /* producers begin apart */
+    q->spare = 0;
+    q->pending = 0;
+    return SHMIPC_OK;
+}
+
+/* ---- push ------------------------------------------------------------------------------------ */
+
+SHMIPC__INLINE int shmipc__queue_claim_at(shmipc_queue *q, uint32_t c, uint64_t *w)
+{
+    *w = shmipc__load_relaxed_u64(shmipc__queue_word(q, c));
+    if ((*w & SHMIPC__QUEUE_STATE) != SHMIPC__QUEUE_FREE) return 0;
+    /* Q2, acquire. Dies after: a sweep finds no slot that names it, and frees it. */
+    if (!shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), w,
+                                (*w & SHMIPC__QUEUE_GENERATION) | SHMIPC__QUEUE_FILLING | q->owner)) return 0;
+    q->cursor = c + 1u == q->chunks ? 0 : c + 1u;
+    return 1;
+}
+
+/* Two equal collects: at some instant between them no chunk was free. One look does not show that. */
+SHMIPC__NOINLINE static int shmipc__queue_claim_any(shmipc_queue *q, uint32_t *c)
+{
+    uint64_t w, sum, before = 0, turns = SHMIPC__QUEUE_PATIENCE(q) / 1024u;
+    uint32_t i, at = q->cursor, lap;
+    for (lap = 0; turns--; lap++, before = sum) {
+        for (sum = 0, i = 0; i < q->chunks; i++) {
+            if (shmipc__queue_claim_at(q, at, &w)) return *c = at, SHMIPC_OK;
+            sum += w;
+            at = at + 1u == q->chunks ? 0 : at + 1u;
+        }
+        if (lap && sum == before) return SHMIPC_EBUSY;
+    }
+    return SHMIPC_ECORRUPT;
+}
+
+SHMIPC__INLINE int shmipc__queue_claim(shmipc_queue *q, uint32_t *c)
+{
+    uint64_t w;
+    if (SHMIPC__LIKELY(q->spare != 0)) {
+        *c = q->spare - 1u;
+        q->spare = 0;
+        return SHMIPC_OK;
+    }
+    *c = q->cursor;
+    return shmipc__queue_claim_at(q, *c, &w) ? SHMIPC_OK : shmipc__queue_claim_any(q, c);
+}
+
+/* A chunk of ours that no slot names. Dies before the store: a sweep frees it. */
+static void shmipc__queue_keep(shmipc_queue *q, uint32_t c)
+{
+    uint64_t *word = shmipc__queue_word(q, c);
+    if (q->spare == 0) q->spare = c + 1u;
+    else shmipc__store_release_u64(word, shmipc__queue_freed(shmipc__load_relaxed_u64(word))); /* Q2 */
+}
+
+/* The slot that position p needs still names a chunk of the round before: full, or merely not emptied yet? */
+static int shmipc__queue_room(shmipc_queue *q, uint64_t *slot, uint64_t s)
+{
+    uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
+    uint64_t w;
+    if (c >= q->chunks) return SHMIPC_ECORRUPT;
+    w = shmipc__load_acquire_u64(shmipc__queue_word(q, c)); /* Q2 */
+    if ((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)
+        return shmipc__load_relaxed_u64(slot) == s ? SHMIPC_EFULL : SHMIPC_OK;
+    shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s)); /* its taker may be dead or stopped: we help */
+    return SHMIPC_OK;
+}
+
+/* From p, which nobody passed unfilled, to the first vacant position: *s is its slot. */
+SHMIPC__NOINLINE static int shmipc__queue_place_slow(shmipc_queue *q, uint64_t *p, uint64_t *s)
+{
+    uint64_t turns = SHMIPC__QUEUE_PATIENCE(q);
+    while (turns--) {
+        uint64_t *slot = shmipc__queue_slot(q, *p);
+        int64_t ahead;
+        int filled, rc;
+        *s = shmipc__load_acquire_u64(slot); /* Q1, Q4 */
+        ahead = shmipc__queue_ahead(q, *s, *p);
+        filled = (*s & SHMIPC__QUEUE_CHUNK_BITS) != 0;
+        if (ahead == 0 && !filled) return SHMIPC_OK;
+        if (ahead < 0) {
+            if (ahead != -1 || !filled) return SHMIPC_ECORRUPT;
+            rc = shmipc__queue_room(q, slot, *s);
+            if (rc) return rc;
+        } else {
+            *p += ((uint64_t)(ahead - !filled) << q->slot_shift) + 1u; /* the last position the slot shows filled, +1 */
+        }
+    }
+    return SHMIPC_ECORRUPT;
+}
+
+SHMIPC__INLINE int shmipc__queue_place(shmipc_queue *q, uint64_t *p, uint64_t *s)
+{
+    *s = shmipc__load_acquire_u64(shmipc__queue_slot(q, *p)); /* Q4 */
+    return SHMIPC__LIKELY(*s == shmipc__queue_vacant(q, *p)) ? SHMIPC_OK : shmipc__queue_place_slow(q, p, s);
+}
+
+/* Publishes chunk c at the first vacant position from *p. Dies before the CAS: unpublished, a sweep frees it.
+ * Dies after: the message is there, and whoever pushes or takes next passes the tail that was not stored. */
+SHMIPC__INLINE int shmipc__queue_publish(shmipc_queue *q, uint32_t c, uint64_t *p, uint64_t *s)
+{
+    while (!shmipc__cas_acqrel_u64(shmipc__queue_slot(q, *p), s, *s | (c + 1u))) { /* Q1 */
+        int rc = shmipc__queue_place_slow(q, p, s);
+        if (rc) return rc;
+    }
+    ++*p;
+    return SHMIPC_OK;
+}
+
+/* After a push, while its lines travel: claim the next chunk, and ask for the lines that the next push will write. */
+SHMIPC__INLINE void shmipc__queue_prepare(shmipc_queue *q, uint64_t p)
+{
+    uint64_t w;
+    uint32_t c = q->cursor;
+    SHMIPC__PREFETCH_WRITE(shmipc__queue_slot(q, p + 8u));
+    SHMIPC__PREFETCH_WRITE(shmipc__queue_word(q, c + 2u < q->chunks ? c + 2u : 0));
+    if (q->spare == 0 && shmipc__queue_claim_at(q, c, &w)) q->spare = c + 1u;
+}
+
+SHMIPC__INLINE void shmipc__queue_fill(shmipc_queue *q, uint32_t c, uint32_t len, uint32_t tag)
+{
+    shmipc__queue_meta meta;
+    meta.len = len;
+    meta.tag = tag;
+    shmipc__copy_in(shmipc__queue_word(q, c) + 1, &meta, sizeof meta);
+}
+
+/* Room is looked for first: a full queue must not cost a copy. */
+SHMIPC__INLINE int shmipc__queue_push_at(shmipc_queue *q, const void *data, uint32_t len, uint32_t tag, uint64_t *p)
+{
+    uint64_t s;
+    uint32_t c;
+    int rc;
+    if (SHMIPC__UNLIKELY(len > q->max_message)) return SHMIPC_EMSGSIZE;
+    if (SHMIPC__UNLIKELY(data == NULL && len)) return SHMIPC_EINVAL;
+    rc = shmipc__queue_place(q, p, &s);
+    if (rc) return rc;
+    rc = shmipc__queue_claim(q, &c);
+    if (rc) return rc;
+    shmipc__queue_fill(q, c, len, tag);
+    if (len) shmipc__copy_in(shmipc__queue_word(q, c) + 2, data, len);
+    rc = shmipc__queue_publish(q, c, p, &s);
+    if (rc) shmipc__queue_keep(q, c);
+    return rc;
+}
+
+SHMIPC_API int shmipc_queue_push(shmipc_queue *q, const void *data, uint32_t len_bytes, uint32_t tag)
+{
+    uint64_t p;
+    int rc;
+    if (SHMIPC__UNLIKELY(!q)) return SHMIPC_EINVAL;
+    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    rc = shmipc__queue_push_at(q, data, len_bytes, tag, &p);
+    if (rc) return rc;
+    shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
+    shmipc__queue_prepare(q, p);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_push_many(shmipc_queue *q, const shmipc_queue_item *items, uint32_t count)
+{
+    uint64_t p;
+    uint32_t i;
+    int rc = SHMIPC_OK;
+    if (!q || !items || count == 0 || count > INT32_MAX) return SHMIPC_EINVAL;
+    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    for (i = 0; i < count; i++) {
+        rc = shmipc__queue_push_at(q, items[i].data, items[i].len_bytes, items[i].tag, &p);
+        if (rc) break;
+        shmipc__queue_prepare(q, p);
+    }
+    if (i) shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
+    return i ? (int)i : rc;
+}
+
+/* The caller's copy of a loan or view must agree with the chunk: the second release of a message is an error, not harm. */
+static int shmipc__queue_owns(const shmipc_queue *q, const shmipc_queue_msg *m, uint64_t state)
+{
+    if (!q || !m || !m->data || m->chunk >= q->chunks) return SHMIPC_EINVAL;
+    if ((m->word & (SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_OWNER)) != (state | q->owner)) return SHMIPC_ESTATE;
+    return shmipc__load_relaxed_u64(shmipc__queue_word(q, m->chunk)) == m->word ? SHMIPC_OK : SHMIPC_ESTATE;
+}
+
+SHMIPC_API int shmipc_queue_loan(shmipc_queue *q, uint32_t len_bytes, shmipc_queue_msg *m)
+{
+    uint32_t c;
+    int rc;
+    if (!q || !m) return SHMIPC_EINVAL;
+    if (len_bytes > q->max_message) return SHMIPC_EMSGSIZE;
+    rc = shmipc__queue_claim(q, &c);
+    if (rc) return rc;
+    m->data = shmipc__queue_word(q, c) + 2;
+    m->word = shmipc__load_relaxed_u64(shmipc__queue_word(q, c));
+    m->len_bytes = len_bytes;
+    m->tag = 0;
+    m->chunk = c;
+    m->redelivered = 0;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_commit(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    uint64_t p, s;
+    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_FILLING);
+    if (rc) return rc;
+    if (m->len_bytes > q->max_message) return SHMIPC_EMSGSIZE;
+    shmipc__queue_fill(q, m->chunk, m->len_bytes, m->tag);
+    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    rc = shmipc__queue_place(q, &p, &s);
+    if (!rc) rc = shmipc__queue_publish(q, m->chunk, &p, &s);
+    if (rc) return rc;
+    m->data = NULL;
+    shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
+    shmipc__queue_prepare(q, p);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_discard(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_FILLING);
+    if (rc) return rc;
+    m->data = NULL;
+    shmipc__queue_keep(q, m->chunk);
+    return SHMIPC_OK;
+}
+
+/* ---- what the dead held ------------------------------------------------------------------------ */
+
+SHMIPC__INLINE int shmipc__queue_dead(const shmipc_queue *q, uint32_t owner)
+{
+    return owner != q->owner && q->alive && !q->alive(q->alive_arg, owner);
+}
+
+/* Which slot names chunk c: its word, or 0. */
+static uint64_t shmipc__queue_named(const shmipc_queue *q, uint32_t c, uint64_t **slot)
+{
+    uint32_t i;
+    for (i = 0; i <= q->slot_mask; i++) {
+        uint64_t s = shmipc__load_acquire_u64(&q->slot[i]); /* Q1 */
+        if ((s & SHMIPC__QUEUE_CHUNK_BITS) == (uint64_t)c + 1u) return *slot = &q->slot[i], s;
+    }
+    return 0;
+}
+
+/* c was held by a dead owner (word w) who may not have emptied its slot. A slot that names a later life of the chunk
+ * shows by Q1 that the word is no longer w: without that look a living message would be erased. */
+static void shmipc__queue_unname(const shmipc_queue *q, uint32_t c, uint64_t w)
+{
+    uint64_t *slot = NULL, s = shmipc__queue_named(q, c, &slot);
+    if (s && shmipc__load_relaxed_u64(shmipc__queue_word(q, c)) == w)
+        shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
+}
+
+/* Before a chunk becomes RETURNED, always: somebody who saw the old version and found nothing may be about to clear. */
+static void shmipc__queue_raise(shmipc_queue *q)
+{
+    uint64_t *hint = &shmipc__queue_of(q)->hint, now = shmipc__load_relaxed_u64(hint);
+    while (!shmipc__cas_acqrel_u64(hint, &now, ((now | 1u) + 2u))) continue; /* Q5 */
+}
+
+/* ---- take ------------------------------------------------------------------------------------ */
+
+/* The message in chunk c is ours by word w. */
+SHMIPC__INLINE int shmipc__queue_view(shmipc_queue *q, uint32_t c, uint64_t w, shmipc_queue_msg *m)
+{
+    shmipc__queue_meta meta;
+    shmipc__copy_out(&meta, shmipc__queue_word(q, c) + 1, sizeof meta);
+    if (SHMIPC__UNLIKELY(meta.len > q->max_message)) return SHMIPC_ECORRUPT;
+    m->data = shmipc__queue_word(q, c) + 2;
+    m->word = w;
+    m->len_bytes = meta.len;
+    m->tag = meta.tag;
+    m->chunk = c;
+    m->redelivered = (uint32_t)((w & SHMIPC__QUEUE_COUNT) >> 20);
+    return SHMIPC_OK;
+}
+
+/* Takes chunk c if it was returned, or if a dead owner holds it: 1, or 0. Each failed CAS is looked at again: what was
+ * held by the dead may have been returned meanwhile, under the hint that we are about to clear. */
+static int shmipc__queue_take_back(shmipc_queue *q, uint32_t c, uint64_t *w)
+{
+    uint64_t *word = shmipc__queue_word(q, c), next;
+    *w = shmipc__load_acquire_u64(word); /* Q3 */
+    for (;;) {
+        uint64_t state = *w & SHMIPC__QUEUE_STATE;
+        if (state == SHMIPC__QUEUE_RETURNED) {
+            next = *w & ~(SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_OWNER);
+        } else if (state == SHMIPC__QUEUE_HELD && q->policy == SHMIPC_QUEUE_REDELIVER &&
+                   shmipc__queue_dead(q, (uint32_t)(*w & SHMIPC__QUEUE_OWNER))) {
+            shmipc__queue_unname(q, c, *w);
+            next = shmipc__queue_recounted(*w);
+        } else {
+            return 0;
+        }
+        next |= SHMIPC__QUEUE_HELD | q->owner;
+        if (shmipc__cas_acqrel_u64(word, w, next)) return *w = next, 1; /* Q3 */
+    }
+}
+
+/* The hint says that something was returned. 1: taken; 0: nothing, and the hint is cleared to *hint. */
+SHMIPC__NOINLINE static int shmipc__queue_take_returned(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *hint)
+{
+    uint64_t w, turns = SHMIPC__QUEUE_PATIENCE(q) / 1024u;
+    uint32_t c;
+    int rc;
+    while (turns--) {
+        for (c = 0; c < q->chunks; c++) {
+            if (!shmipc__queue_take_back(q, c, &w)) continue;
+            rc = shmipc__queue_view(q, c, w, m);
+            return rc ? rc : 1;
+        }
+        if (!(*hint & 1u)) return 0; /* somebody else cleared it */
+        if (shmipc__cas_acqrel_u64(&shmipc__queue_of(q)->hint, hint, *hint - 1u)) { /* Q5 */
+            --*hint;
+            return 0;
+        }
+    }
+    return SHMIPC_ECORRUPT;
+}
+
+/* The lines that the next takes will want, if they are there yet. Reads only what a look-ahead may misread. */
+SHMIPC__INLINE void shmipc__queue_look_ahead(const shmipc_queue *q, uint64_t p)
+{
+#ifndef SHMIPC_ATOMICS_HEADER
+    uint64_t s = shmipc__load_relaxed_u64(shmipc__queue_slot(q, p));
+    uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
+    if (c < q->chunks) SHMIPC__PREFETCH_WRITE(shmipc__queue_word(q, c));
+#else
+    (void)q, (void)p;
+#endif
+}
+
+/* The message at the first filled position from *p: 1; 0 if there is none; or an error. */
+SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *p)
+{
+    uint64_t turns = SHMIPC__QUEUE_PATIENCE(q), s, w, mine, *slot, *word;
+    uint32_t c;
+    int64_t ahead;
+    while (turns--) {
+        slot = shmipc__queue_slot(q, *p);
+        s = shmipc__load_acquire_u64(slot); /* Q1, Q4 */
+        ahead = shmipc__queue_ahead(q, s, *p);
+        if (SHMIPC__UNLIKELY(ahead != 0)) {
+            if (ahead < 0) return SHMIPC_ECORRUPT;
+            *p += ((uint64_t)(ahead - 1) << q->slot_shift) + 1u; /* the last position the slot shows emptied, +1 */
+            continue;
+        }
+        if ((s & SHMIPC__QUEUE_CHUNK_BITS) == 0) return 0;
+        c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
+        if (SHMIPC__UNLIKELY(c >= q->chunks)) return SHMIPC_ECORRUPT;
+        word = shmipc__queue_word(q, c);
+        SHMIPC__PREFETCH_WRITE(word);
+        w = shmipc__load_acquire_u64(word); /* Q2 */
+        mine = 0;
+        if (SHMIPC__LIKELY((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)) {
+            if (shmipc__load_relaxed_u64(slot) != s) continue; /* w may be a later life of the chunk, unpublished */
+            mine = (w & SHMIPC__QUEUE_GENERATION) | SHMIPC__QUEUE_HELD | q->owner;
+            if (!shmipc__cas_acqrel_u64(word, &w, mine)) continue; /* Q3. Dies after: redelivered or reported */
+        }
+        /* Taken, by us or somebody else: empty the slot before the chunk can become free. Dies before: others do it. */
+        shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
+        ++*p;
+        if (!mine) continue;
+        shmipc__queue_look_ahead(q, *p + 1u);
+        return shmipc__queue_view(q, c, mine, m) ? SHMIPC_ECORRUPT : 1;
+    }
+    return SHMIPC_ECORRUPT;
+}
+
+SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, uint32_t count)
+{
+    uint64_t p, hint, now;
+    uint32_t n = 0;
+    int rc;
+    if (SHMIPC__UNLIKELY(!q || !msgs || count == 0 || count > INT32_MAX)) return SHMIPC_EINVAL;
+    if (SHMIPC__UNLIKELY(q->pending)) {
+        q->pending = 0;
+        *msgs = q->kept;
+        return 1;
+    }
+    hint = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
+    for (;;) {
+        while (SHMIPC__UNLIKELY(hint & 1u)) {
+            rc = shmipc__queue_take_returned(q, &msgs[n], &hint);
+            if (rc == 0) continue;
+            if (rc < 0) return n ? (int)n : rc;
+            if (++n == count) return (int)n;
+        }
+        p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->head); /* Q4 */
+        do rc = shmipc__queue_take_at(q, &msgs[n], &p);
+        while (rc > 0 && ++n < count);
+        shmipc__queue_advance(&shmipc__queue_of(q)->head, p);
+        if (n) return (int)n;
+        if (rc < 0) return rc;
+        now = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
+        if (now == hint) return SHMIPC_EAGAIN;
+        hint = now;
+    }
+}
+
+SHMIPC_API int shmipc_queue_take(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    int rc = shmipc_queue_take_many(q, m, 1);
+    return rc > 0 ? SHMIPC_OK : rc;
+}
+
+/* Dies before the store: redelivered or reported. After: done. */
+SHMIPC_API int shmipc_queue_release(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
+    if (SHMIPC__UNLIKELY(rc)) return rc;
+    m->data = NULL;
+    shmipc__store_release_u64(shmipc__queue_word(q, m->chunk), shmipc__queue_freed(m->word)); /* Q2 */
+    return SHMIPC_OK;
+}
+
+/* Like a sweep of ourselves, for one message. Its slot is empty already. Dies before the CAS: redelivered all the same. */
+SHMIPC_API int shmipc_queue_reject(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    uint64_t w;
+    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
+    if (rc) return rc;
+    m->data = NULL;
+    w = m->word;
+    shmipc__queue_raise(q);
+    shmipc__cas_acqrel_u64(shmipc__queue_word(q, m->chunk), &w,
+                           shmipc__queue_recounted(w) | SHMIPC__QUEUE_RETURNED); /* Q3 */
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_recv(shmipc_queue *q, void *buffer, uint32_t size_bytes, uint32_t *tag)
+{
+    shmipc_queue_msg m;
+    int rc = !q || (!buffer && size_bytes) ? SHMIPC_EINVAL : shmipc_queue_take_many(q, &m, 1);
+    if (rc <= 0) return rc;
+    if (SHMIPC__UNLIKELY(m.len_bytes > size_bytes)) {
+        q->pending = 1;
+        q->kept = m;
+        return SHMIPC_EMSGSIZE;
+    }
+    if (m.len_bytes) shmipc__copy_out(buffer, m.data, m.len_bytes);
+    if (tag) *tag = m.tag;
+    rc = shmipc_queue_release(q, &m);
+    return rc ? rc : (int)m.len_bytes;
+}
+
+SHMIPC_API int shmipc_queue_detach(shmipc_queue *q)
+{
+    uint32_t c;
+    if (!q) return SHMIPC_EINVAL;
+    if (q->pending) shmipc_queue_reject(q, &q->kept);
+    q->pending = 0;
+    if (q->spare) {
+        c = q->spare - 1u;
+        shmipc__store_release_u64(shmipc__queue_word(q, c),
+                                  shmipc__queue_freed(shmipc__load_relaxed_u64(shmipc__queue_word(q, c)))); /* Q2 */
+    }
+    q->spare = 0;
+    return SHMIPC_OK;
+}
+
+/* ---- sweep ------------------------------------------------------------------------------------ */
+
+/* A chunk that a dead owner filled (word w): published if a slot names it, and then nobody's, so that the owner's index
+ * can be used again; else free. The slots are read after the word and after the death: Q2 shows older namings emptied. */
+static int shmipc__queue_sweep_filling(shmipc_queue *q, uint32_t c, uint64_t w)
+{
+    uint64_t *slot = NULL, next = shmipc__queue_freed(w);
+    if (shmipc__queue_named(q, c, &slot)) next = w | SHMIPC__QUEUE_NOBODY;
+    return shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next); /* Q2 */
+}
+
+static int shmipc__queue_sweep_held(shmipc_queue *q, uint32_t c, uint64_t w, shmipc_queue_report_fn report, void *arg)
+{
+    uint64_t next = shmipc__queue_recounted(w);
+    shmipc_queue_msg m;
+    shmipc__queue_unname(q, c, w);
+    if (q->policy == SHMIPC_QUEUE_REDELIVER) {
+        shmipc__queue_raise(q);
+        return shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next | SHMIPC__QUEUE_RETURNED); /* Q3 */
+    }
+    /* Held by the one that reports it, so that it stays unchanged meanwhile. Dies before release: reported again. */
+    next |= SHMIPC__QUEUE_HELD | q->owner;
+    if (!shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next)) return 0; /* Q3 */
+    if (shmipc__queue_view(q, c, next, &m) == SHMIPC_OK && report) report(arg, &m);
+    shmipc__store_release_u64(shmipc__queue_word(q, c), shmipc__queue_freed(next)); /* Q2 */
+    return 1;
+}
+
+SHMIPC_API int shmipc_queue_sweep(shmipc_queue *q, uint32_t owner, shmipc_queue_report_fn report, void *report_arg)
+{
+    uint32_t c;
+    int changed = 0;
+    if (!q || owner >= SHMIPC__QUEUE_NOBODY || !q->alive) return SHMIPC_EINVAL;
+    if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY; /* before any word is read: a later look sees all it did */
+    for (c = 0; c < q->chunks; c++) {
+        uint64_t w = shmipc__load_acquire_u64(shmipc__queue_word(q, c)), state = w & SHMIPC__QUEUE_STATE; /* Q2 */
+        if ((w & SHMIPC__QUEUE_OWNER) != owner) continue;
+        if (state != SHMIPC__QUEUE_FILLING && state != SHMIPC__QUEUE_HELD) continue;
+        /* Still dead? Another sweep may have ended and the index have a new owner, whose word this is. */
+        if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY;
+        changed += state == SHMIPC__QUEUE_FILLING ? shmipc__queue_sweep_filling(q, c, w)
+                                                  : shmipc__queue_sweep_held(q, c, w, report, report_arg);
+    }
+    return changed;
+}
+
+SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *q, shmipc_queue_stats *stats)
+{
+    shmipc_queue_stats st;
+    uint64_t w, *slot;
+    uint32_t c;
+    if (!q || !stats) return SHMIPC_EINVAL;
+    st.pushed = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail);
+    st.taken = shmipc__load_acquire_u64(&shmipc__queue_of(q)->head);
+    st.slots = q->slot_mask + 1u;
+    st.chunks = q->chunks;
+    st.untaken = st.returned = st.held = st.filling = st.free_chunks = st.padding = 0;
+    (void)slot;
+    for (c = 0; c < q->chunks; c++) {
+        w = shmipc__load_relaxed_u64(shmipc__queue_word(q, c)) & SHMIPC__QUEUE_STATE;
+        st.free_chunks += w == SHMIPC__QUEUE_FREE;
+        st.returned += w == SHMIPC__QUEUE_RETURNED;
+        st.held += w == SHMIPC__QUEUE_HELD;
+        st.filling += w == SHMIPC__QUEUE_FILLING;
+    }
+    *stats = st;
+    return SHMIPC_OK;
+}
+
+#endif /* SHMIPC_WORD_BITS == 64 */
 
 #ifndef SHMIPC_RINGS_ONLY
 
