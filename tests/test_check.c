@@ -1,4 +1,5 @@
-/* The harness must report what goes wrong: this program runs itself with tests that fail on purpose. */
+/* The harness must report what goes wrong: this program runs itself with tests that fail on purpose.
+ * (not under emulation: it executes itself, which the emulator would run natively) */
 #include "check.h"
 
 /* Planted tests: they fail only when BAD is set, which the real tests below do in a child. */

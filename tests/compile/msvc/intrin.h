@@ -1,4 +1,4 @@
-/* Stand-ins for the Microsoft intrinsics that shmipc.h uses, so that gcc can read and run that branch of its atomics. */
+/* Stand-ins for the Microsoft intrinsics in shmipc.h, so that gcc can read and run that branch of its atomics. */
 #ifndef STAND_IN_INTRIN_H
 #define STAND_IN_INTRIN_H
 

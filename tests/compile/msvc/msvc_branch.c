@@ -1,5 +1,5 @@
-/* The Microsoft branch of the atomic wrappers, compiled by gcc that pretends: what is shown is that it is complete, has no
- * typing error and that its loops do what their names say. Orders are the real compiler's business and not shown. */
+/* The Microsoft branch of the atomic wrappers, compiled by gcc that pretends: what is shown is that it is complete, has
+ * no typing error and that its loops do what their names say. Orders are the real compiler's business and not shown. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
