@@ -94,8 +94,63 @@ enum {
 SHMIPC_API const char *shmipc_strerror(int code);
 
 /* ---------------------------------------------------------------------------------------------
- * >>spsc
+ * >>spsc  Byte ring between one writer and one reader: records of any size, in order, each exactly once
+ *
+ * Works over memory that the caller brings (64-byte aligned), between processes, threads or the cores of one chip; only
+ * 32-bit loads and stores, so the layout is the same on every machine. One writer and one reader at a time are the
+ * caller's duty. No call blocks or makes a system call; every call ends within a bounded number of steps. The handles
+ * belong to the caller, one thread each, and their fields to the library.
+ *
+ * init      lays out `bytes` of memory (at least size(capacity)); nobody may be attached. capacity: a power of two,
+ *           256 .. 2^30; the largest record is max_len(capacity), a little less than half of it.
+ * attach    also after the predecessor died at any instruction. Nothing published is lost. What was reserved or staged
+ *           is gone; what was read and not released comes again, to the next reader.
+ * send      copies one record in and publishes it, with all that is staged. EFULL, EMSGSIZE.
+ * reserve   gives room for at most len bytes, 8-byte aligned; commit publishes the first len of them. A second reserve
+ *           replaces the first. tag: 32 bits of the caller's that travel along.
+ * stage     is commit without publication; flush publishes all that is staged at once, with one store. After EFULL
+ *           flush, or the reader never sees the records that fill the ring.
+ * peek      gives the next record in place, valid until release, which gives back all that was peeked. EAGAIN: empty.
+ * recv      copies one record out and releases it. EMSGSIZE: the buffer is too small, the record stays (peek tells its
+ *           length). ESTATE: peeked records are not released.
+ * ECORRUPT  the memory holds what no writer or reader puts there; the handle stays usable.
  * ------------------------------------------------------------------------------------------- */
+
+typedef struct shmipc_spsc_writer {
+    unsigned char *data; /* private, all of them */
+    uint32_t *head;
+    uint32_t capacity;
+    uint32_t tail;
+    uint32_t limit;
+    uint32_t first;
+    uint32_t first_word;
+    uint32_t reserved;
+} shmipc_spsc_writer;
+
+typedef struct shmipc_spsc_reader {
+    unsigned char *data; /* private, all of them */
+    uint32_t *head;
+    uint32_t capacity;
+    uint32_t pos;
+    uint32_t released;
+    uint32_t slip;
+} shmipc_spsc_reader;
+
+SHMIPC_API size_t shmipc_spsc_size(uint32_t capacity); /* 0: not a legal capacity */
+SHMIPC_API int shmipc_spsc_init(void *mem, size_t bytes, uint32_t capacity);
+SHMIPC_API uint32_t shmipc_spsc_max_len(uint32_t capacity);
+
+SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_t bytes);
+SHMIPC_API int shmipc_spsc_send(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag);
+SHMIPC_API int shmipc_spsc_reserve(shmipc_spsc_writer *w, uint32_t len, void **payload);
+SHMIPC_API int shmipc_spsc_commit(shmipc_spsc_writer *w, uint32_t len, uint32_t tag);
+SHMIPC_API int shmipc_spsc_stage(shmipc_spsc_writer *w, uint32_t len, uint32_t tag);
+SHMIPC_API int shmipc_spsc_flush(shmipc_spsc_writer *w);
+
+SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_t bytes);
+SHMIPC_API int shmipc_spsc_peek(shmipc_spsc_reader *r, const void **payload, uint32_t *len, uint32_t *tag);
+SHMIPC_API int shmipc_spsc_release(shmipc_spsc_reader *r);
+SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag);
 
 /* ---------------------------------------------------------------------------------------------
  * >>lane
@@ -692,7 +747,329 @@ SHMIPC_API const char *shmipc_strerror(int code)
 
 /* ---------------------------------------------------------------------------------------------
  * >>spsc
+ *
+ * Byte map                                     written by    read by
+ *    0  u32 magic, u32 layout, u32 capacity    init          attach
+ *   64  u32 head                               reader        writer when its cached value says full, both at attach
+ *  128  records, `capacity` bytes              writer        reader
+ *
+ * A record starts at a multiple of 8: u32 word, u32 tag, payload; 16, 32 or 64 bytes in all, above that a multiple of
+ * 8. So records of one small size never straddle a cache line, and index and payload travel in one line.
+ *   word: 0 not published; VALID | payload length; VALID | PAD | bytes left to the end of the data (skip them).
+ * Positions are byte counters that wrap at 2^32; the offset is position mod capacity. At least 8 bytes stay free, so
+ * that one invariant always has room: THE WORD BEHIND THE LAST PUBLISHED RECORD IS 0. The writer stores that 0 before
+ * it publishes the record in front of it; its line was fetched for writing after the message before (prefetch), so that
+ * the store costs nothing then. Nothing is ever stored that is raised on entry and lowered on exit.
+ *
+ * Orders
+ *   P1 publish  store_release word(writer)   -> P2 load_acquire word(reader): tag, payload, following 0, staged records
+ *   H1 give back store_release head(reader)  -> H2 load_acquire head(writer): the reader's loads are done before reuse
+ *
+ * The process dies between two lines of
+ *   send, reserve, commit, stage: before P1 the word at tail is still 0: the record does not exist; bytes behind it are
+ *     dirt that the next writer overwrites, and it stores its own 0 before it publishes. After P1 the record is there.
+ *   the wrap: a PAD alone is a consistent ring.
+ *   flush: the first staged word is published last, so all of the batch appears or nothing.
+ *   release, recv: before H1 the records come again; after it they are done.
+ *   attach: it stores nothing. init: the magic is stored last.
+ * A successor finds tail by walking from head to the first 0; all it reads is bounds-checked.
  * ------------------------------------------------------------------------------------------- */
+
+#define SHMIPC__SPSC_MAGIC 0x43535053u
+#define SHMIPC__SPSC_LAYOUT 0x00010040u /* version 1, lines of 64 */
+#define SHMIPC__SPSC_VALID 0x80000000u
+#define SHMIPC__SPSC_PAD 0x40000000u
+#define SHMIPC__SPSC_LEN 0x3fffffffu
+
+#if SHMIPC__GNU
+#define SHMIPC__PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
+#define SHMIPC__NOINLINE __attribute__((noinline, unused))
+#else
+#define SHMIPC__PREFETCH_WRITE(p) ((void)(p))
+#define SHMIPC__NOINLINE
+#endif
+
+typedef struct shmipc__spsc_mem {
+    uint32_t magic;
+    uint32_t layout;
+    uint32_t capacity;
+    uint32_t pad0[13];
+    uint32_t head;
+    uint32_t pad1[15];
+} shmipc__spsc_mem;
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__spsc_mem, head) == 64 && sizeof(shmipc__spsc_mem) == 128, "SPSC layout");
+
+SHMIPC__INLINE uint32_t *shmipc__spsc_word(unsigned char *data, uint32_t pos, uint32_t capacity)
+{
+    return (uint32_t *)(void *)(data + (pos & (capacity - 1)));
+}
+
+SHMIPC__INLINE uint32_t shmipc__spsc_record(uint32_t len)
+{
+    if (len <= 8) return 16;
+    if (len <= 24) return 32;
+    return len <= 56 ? 64 : (len + 15) & ~(uint32_t)7;
+}
+
+SHMIPC_API uint32_t shmipc_spsc_max_len(uint32_t capacity)
+{
+    return capacity / 2 - 16; /* then PAD + record + the free 8 bytes fit from any position of an empty ring */
+}
+
+SHMIPC_API size_t shmipc_spsc_size(uint32_t capacity)
+{
+    if (capacity < 256 || capacity > 0x40000000u || (capacity & (capacity - 1))) return 0;
+    return sizeof(shmipc__spsc_mem) + (size_t)capacity;
+}
+
+SHMIPC_API int shmipc_spsc_init(void *mem, size_t bytes, uint32_t capacity)
+{
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
+    size_t size = shmipc_spsc_size(capacity);
+    if (!mem || ((uintptr_t)mem & (SHMIPC__LINE - 1)) || !size || bytes < size) return SHMIPC_EINVAL;
+    shmipc__store_relaxed_u32(&m->magic, 0);
+    shmipc__store_relaxed_u32(&m->layout, SHMIPC__SPSC_LAYOUT);
+    shmipc__store_relaxed_u32(&m->capacity, capacity);
+    shmipc__store_relaxed_u32(&m->head, 0);
+    shmipc__store_relaxed_u32((uint32_t *)(void *)(m + 1), 0);
+    shmipc__store_release_u32(&m->magic, SHMIPC__SPSC_MAGIC);
+    return SHMIPC_OK;
+}
+
+static int shmipc__spsc_check(void *mem, size_t bytes, uint32_t *capacity)
+{
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
+    uint32_t cap;
+    if (!mem || ((uintptr_t)mem & (SHMIPC__LINE - 1)) || bytes < sizeof *m) return SHMIPC_EINVAL;
+    if (shmipc__load_acquire_u32(&m->magic) != SHMIPC__SPSC_MAGIC) return SHMIPC_EFOREIGN;
+    if (shmipc__load_relaxed_u32(&m->layout) != SHMIPC__SPSC_LAYOUT) return SHMIPC_ELAYOUT;
+    cap = shmipc__load_relaxed_u32(&m->capacity);
+    if (!shmipc_spsc_size(cap) || shmipc_spsc_size(cap) > bytes) return SHMIPC_ECORRUPT;
+    *capacity = cap;
+    return SHMIPC_OK;
+}
+
+/* Bytes of the record that starts at `at` bytes into the data, or 0 if no writer writes such a word. */
+SHMIPC__INLINE uint32_t shmipc__spsc_span(uint32_t word, uint32_t at, uint32_t capacity)
+{
+    uint32_t len = word & SHMIPC__SPSC_LEN, size;
+    if (!(word & SHMIPC__SPSC_VALID)) return 0;
+    if (SHMIPC__UNLIKELY(word & SHMIPC__SPSC_PAD)) return at && len == capacity - at ? len : 0;
+    if (len > shmipc_spsc_max_len(capacity)) return 0;
+    size = shmipc__spsc_record(len);
+    return size <= capacity - at ? size : 0;
+}
+
+SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_t bytes)
+{
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
+    uint32_t capacity, head, pos, word, span;
+    int rc;
+    if (!w) return SHMIPC_EINVAL;
+    rc = shmipc__spsc_check(mem, bytes, &capacity);
+    if (rc) return rc;
+    head = pos = shmipc__load_acquire_u32(&m->head); /* H2 */
+    if (head & 7) return SHMIPC_ECORRUPT;
+    for (;;) {
+        word = shmipc__load_acquire_u32(shmipc__spsc_word((unsigned char *)(m + 1), pos, capacity));
+        if (!word) break;
+        span = shmipc__spsc_span(word, pos & (capacity - 1), capacity);
+        pos += span;
+        if (!span || pos - head > capacity - 8) return SHMIPC_ECORRUPT;
+    }
+    w->data = (unsigned char *)(m + 1);
+    w->head = &m->head;
+    w->capacity = capacity;
+    w->tail = w->first = pos;
+    w->limit = head + capacity;
+    w->first_word = w->reserved = 0;
+    return SHMIPC_OK;
+}
+
+/* The cached head says that `need` bytes do not fit: look at the real one. */
+static SHMIPC__NOINLINE int shmipc__spsc_refresh(shmipc_spsc_writer *w, uint32_t need)
+{
+    uint32_t limit = shmipc__load_acquire_u32(w->head) + w->capacity; /* H2 */
+    if ((limit & 7) || limit - w->tail > w->capacity) return SHMIPC_ECORRUPT;
+    w->limit = limit;
+    return limit - w->tail >= need ? SHMIPC_OK : SHMIPC_EFULL;
+}
+
+/* Adds a record at tail. The first one of a batch keeps its 0 until shmipc_spsc_flush. */
+SHMIPC__INLINE void shmipc__spsc_append(shmipc_spsc_writer *w, uint32_t word, uint32_t span)
+{
+    if (w->first == w->tail) w->first_word = word;
+    else shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), word);
+    w->tail += span;
+}
+
+/* Publishes [first, tail): the 0 behind it, then the word that reveals it all. */
+SHMIPC__INLINE void shmipc__spsc_publish(shmipc_spsc_writer *w)
+{
+    shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), 0);
+    shmipc__store_release_u32(shmipc__spsc_word(w->data, w->first, w->capacity), w->first_word); /* P1 */
+    w->first = w->tail;
+    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + SHMIPC__LINE, w->capacity));
+}
+
+/* A record of `size` does not fit before the end of the data: fill that up. */
+static SHMIPC__NOINLINE void shmipc__spsc_wrap(shmipc_spsc_writer *w)
+{
+    uint32_t room = w->capacity - (w->tail & (w->capacity - 1));
+    int alone = w->first == w->tail;
+    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | SHMIPC__SPSC_PAD | room, room);
+    if (alone) shmipc__spsc_publish(w);
+}
+
+/* Makes sure that `size` contiguous bytes and the 0 behind them are free at tail. */
+SHMIPC__INLINE int shmipc__spsc_space(shmipc_spsc_writer *w, uint32_t size)
+{
+    uint32_t room = w->capacity - (w->tail & (w->capacity - 1));
+    uint32_t need = size + 8 + (SHMIPC__UNLIKELY(size > room) ? room : 0);
+    if (SHMIPC__UNLIKELY(w->limit - w->tail < need)) {
+        int rc = shmipc__spsc_refresh(w, need);
+        if (rc) return rc;
+    }
+    if (SHMIPC__UNLIKELY(size > room)) shmipc__spsc_wrap(w);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_send(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+    uint32_t size, *word;
+    int rc;
+    if (SHMIPC__UNLIKELY(!w || (!data && len))) return SHMIPC_EINVAL;
+    if (SHMIPC__UNLIKELY(len > shmipc_spsc_max_len(w->capacity))) return SHMIPC_EMSGSIZE;
+    size = shmipc__spsc_record(len);
+    rc = shmipc__spsc_space(w, size);
+    if (SHMIPC__UNLIKELY(rc)) return rc;
+    w->reserved = 0;
+    word = shmipc__spsc_word(w->data, w->tail, w->capacity);
+    if (SHMIPC__LIKELY(len)) shmipc__copy_in(word + 2, data, len);
+    shmipc__store_relaxed_u32(word + 1, tag);
+    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | len, size);
+    shmipc__spsc_publish(w);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_reserve(shmipc_spsc_writer *w, uint32_t len, void **payload)
+{
+    uint32_t size;
+    int rc;
+    if (!w || !payload) return SHMIPC_EINVAL;
+    if (len > shmipc_spsc_max_len(w->capacity)) return SHMIPC_EMSGSIZE;
+    size = shmipc__spsc_record(len);
+    rc = shmipc__spsc_space(w, size);
+    if (rc) return rc;
+    w->reserved = len + 1;
+    *payload = shmipc__spsc_word(w->data, w->tail, w->capacity) + 2;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_stage(shmipc_spsc_writer *w, uint32_t len, uint32_t tag)
+{
+    if (!w) return SHMIPC_EINVAL;
+    if (!w->reserved) return SHMIPC_ESTATE;
+    if (len >= w->reserved) return SHMIPC_EMSGSIZE;
+    w->reserved = 0;
+    shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity) + 1, tag);
+    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | len, shmipc__spsc_record(len));
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_flush(shmipc_spsc_writer *w)
+{
+    if (!w) return SHMIPC_EINVAL;
+    if (w->first == w->tail) return SHMIPC_OK;
+    shmipc__spsc_publish(w);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_commit(shmipc_spsc_writer *w, uint32_t len, uint32_t tag)
+{
+    int rc = shmipc_spsc_stage(w, len, tag);
+    return rc ? rc : shmipc_spsc_flush(w);
+}
+
+SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_t bytes)
+{
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
+    uint32_t capacity, head;
+    int rc;
+    if (!r) return SHMIPC_EINVAL;
+    rc = shmipc__spsc_check(mem, bytes, &capacity);
+    if (rc) return rc;
+    head = shmipc__load_acquire_u32(&m->head);
+    if (head & 7) return SHMIPC_ECORRUPT;
+    r->data = (unsigned char *)(m + 1);
+    r->head = &m->head;
+    r->capacity = capacity;
+    r->pos = r->released = head;
+    r->slip = 0;
+    return SHMIPC_OK;
+}
+
+SHMIPC__INLINE void shmipc__spsc_give_back(shmipc_spsc_reader *r)
+{
+    r->released = r->pos;
+    shmipc__store_release_u32(r->head, r->pos); /* H1 */
+}
+
+/* Loads and checks the word at pos, past a PAD. 0: *rc says why there is none. */
+SHMIPC__INLINE uint32_t shmipc__spsc_next(shmipc_spsc_reader *r, uint32_t *span, int *rc)
+{
+    for (;;) {
+        uint32_t word = shmipc__load_acquire_u32(shmipc__spsc_word(r->data, r->pos, r->capacity)); /* P2 */
+        *rc = SHMIPC_EAGAIN;
+        if (!word) return 0;
+        *span = shmipc__spsc_span(word, r->pos & (r->capacity - 1), r->capacity);
+        *rc = SHMIPC_ECORRUPT;
+        if (SHMIPC__UNLIKELY(!*span || r->pos + *span - r->released > r->capacity - 8)) return 0;
+        if (SHMIPC__LIKELY(!(word & SHMIPC__SPSC_PAD))) return word;
+        r->pos += *span;
+        if (r->pos - *span == r->released) shmipc__spsc_give_back(r);
+    }
+}
+
+SHMIPC_API int shmipc_spsc_peek(shmipc_spsc_reader *r, const void **payload, uint32_t *len, uint32_t *tag)
+{
+    uint32_t word, span = 0, *at;
+    int rc;
+    if (!r || !payload || !len) return SHMIPC_EINVAL;
+    word = shmipc__spsc_next(r, &span, &rc);
+    if (!word) return rc;
+    at = shmipc__spsc_word(r->data, r->pos, r->capacity);
+    *payload = at + 2;
+    *len = word & SHMIPC__SPSC_LEN;
+    if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
+    r->pos += span;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_release(shmipc_spsc_reader *r)
+{
+    if (!r) return SHMIPC_EINVAL;
+    if (r->released != r->pos) shmipc__spsc_give_back(r);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag)
+{
+    uint32_t word, span = 0, *at;
+    int rc;
+    if (SHMIPC__UNLIKELY(!r || !len || (!buf && cap))) return SHMIPC_EINVAL;
+    if (SHMIPC__UNLIKELY(r->pos != r->released)) return SHMIPC_ESTATE;
+    word = shmipc__spsc_next(r, &span, &rc);
+    if (!word) return rc;
+    if (SHMIPC__UNLIKELY((word & SHMIPC__SPSC_LEN) > cap)) return SHMIPC_EMSGSIZE;
+    at = shmipc__spsc_word(r->data, r->pos, r->capacity);
+    *len = word & SHMIPC__SPSC_LEN;
+    if (SHMIPC__LIKELY(*len)) shmipc__copy_out(buf, at + 2, *len);
+    if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
+    r->pos += span;
+    shmipc__spsc_give_back(r);
+    return SHMIPC_OK;
+}
 
 /* ---------------------------------------------------------------------------------------------
  * >>lane
