@@ -782,10 +782,8 @@ SHMIPC_API const char *shmipc_strerror(int code)
 #define SHMIPC__SPSC_LEN 0x3fffffffu
 
 #if SHMIPC__GNU
-#define SHMIPC__PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
 #define SHMIPC__NOINLINE __attribute__((noinline, unused))
 #else
-#define SHMIPC__PREFETCH_WRITE(p) ((void)(p))
 #define SHMIPC__NOINLINE
 #endif
 
