@@ -31,7 +31,7 @@
  *     - No allocation, no global state, no output; the only system call is the one for random bytes.
  *     - Time and memory addresses never depend on keys, plaintext or digests: the portable AES is bit-sliced and
  *       GHASH multiplies with integer arithmetic, with no table that a secret could index. (Assumes that the machine's
- *       64-bit multiply takes the same time for all values, which holds for x86-64 and for the 64-bit Arm cores in use.)
+ *       64-bit multiply takes the same time for all values, true of x86-64 and of the 64-bit Arm cores in use.)
  *     - Input and output may lie in memory that a hostile process changes meanwhile. Each input byte is read exactly
  *       once and nothing is read back from the output, so what is authenticated is what was encrypted or decrypted.
  *     - When a tag does not match, the output is filled with zeros and the result says so.
@@ -39,8 +39,8 @@
  *
  * What it does not promise
  *     - A nonce used twice with one key breaks AES-GCM. Use a counter owned by one process, or the 24-byte form.
- *     - One key should seal at most 2^32 messages with random 12-byte nonces, and a message holds at most 2^36 - 32 bytes.
- *     - The key schedule stays in your shmipc_gcm until shmipc_gcm_clear; registers and spilled stack words are not wiped.
+ *     - One key should seal at most 2^32 messages with random 12-byte nonces; a message holds at most 2^36 - 32 bytes.
+ *     - The key schedule stays in your shmipc_gcm until shmipc_gcm_clear; registers and spilled words are not wiped.
  */
 
 #ifndef SHMIPC_CRYPTO_H
@@ -752,8 +752,8 @@ SHMIPC__NI static void shmipc__ghash_ni(const shmipc_gcm *g, uint8_t acc[16], co
     shmipc__ni_store(acc, shmipc__ni_swap(a));
 }
 
-SHMIPC__NI static void shmipc__keystream_ni(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter, uint8_t *out,
-                                            size_t count)
+SHMIPC__NI static void shmipc__keystream_ni(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter,
+                                            uint8_t *out, size_t count)
 {
     __m128i c = shmipc__ni_counter(nonce, counter);
     uint8_t eight[128];
@@ -789,8 +789,8 @@ SHMIPC__NI static void shmipc__keystream_ni(const shmipc_gcm *g, const uint8_t n
 
 /* XOR of key stream and data, read from `in` once, for groups of 8 blocks; hashes the ciphertext from private memory.
  * Sealing hashes the group before, opening the group at hand. Returns the bytes done. */
-SHMIPC__NI static size_t shmipc__bulk_ni(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter, uint8_t acc16[16],
-                                         const uint8_t *in, uint8_t *out, size_t len, int sealing)
+SHMIPC__NI static size_t shmipc__bulk_ni(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter,
+                                         uint8_t acc16[16], const uint8_t *in, uint8_t *out, size_t len, int sealing)
 {
     const uint8_t *keys = g->round_keys, *hashed;
     uint8_t text[128];
@@ -860,8 +860,8 @@ SHMIPC__V_INLINE __m256i shmipc__v_twice(const void *p)
 }
 SHMIPC__V_INLINE __m256i shmipc__v_swap(__m256i v)
 {
-    return _mm256_shuffle_epi8(v, _mm256_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5,
-                                                  6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    const __m128i order = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(order));
 }
 SHMIPC__V_INLINE __m128i shmipc__v_fold(__m256i v)
 {
@@ -886,14 +886,14 @@ SHMIPC__V_INLINE __m128i shmipc__v_fold(__m256i v)
     s##i = _mm256_xor_si256(shmipc__v_swap(_mm256_add_epi32(c, _mm256_set_epi32(0, 0, 0, 2 * i, 0, 0, 0, 2 * i))), k);
 
 /* As shmipc__bulk_ni, for groups of 16 blocks. */
-SHMIPC__V static size_t shmipc__bulk_v(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter, uint8_t acc16[16],
-                                       const uint8_t *in, uint8_t *out, size_t len, int sealing)
+SHMIPC__V static size_t shmipc__bulk_v(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter,
+                                       uint8_t acc16[16], const uint8_t *in, uint8_t *out, size_t len, int sealing)
 {
     const uint8_t *keys = g->round_keys;
     uint8_t text[256], first[16];
     size_t done = 0;
     int hashing = !sealing;
-    __m128i acc = _mm256_castsi256_si128(shmipc__v_swap(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)acc16))));
+    __m128i acc = shmipc__ni_swap(shmipc__ni_load(acc16));
     __m256i s0, s1, s2, s3, s4, s5, s6, s7, k, b, h, low, mid, high, c;
     memset(text, 0, sizeof text);
     memcpy(first, nonce, 12);
@@ -931,7 +931,7 @@ SHMIPC__V static size_t shmipc__bulk_v(const shmipc_gcm *g, const uint8_t nonce[
         SHMIPC__NI_EACH8(SHMIPC__V_HASH)
         acc = shmipc__ni_reduce(shmipc__v_fold(low), shmipc__v_fold(mid), shmipc__v_fold(high));
     }
-    _mm_storeu_si128((__m128i *)acc16, _mm256_castsi256_si128(shmipc__v_swap(_mm256_castsi128_si256(acc))));
+    shmipc__ni_store(acc16, shmipc__ni_swap(acc));
     return done;
 }
 #undef SHMIPC__V_START
@@ -942,7 +942,8 @@ static int shmipc__x86_path(void)
 {
     unsigned a, b, c, d, a7, b7, c7, d7, xcr0 = 0, xcr0_high;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return SHMIPC_CRYPTO_PATH_PORTABLE;
-    if (!(c & bit_AES) || !(c & bit_PCLMUL) || !(c & bit_SSSE3) || !(c & bit_SSE4_1)) return SHMIPC_CRYPTO_PATH_PORTABLE;
+    if (!(c & bit_AES) || !(c & bit_PCLMUL) || !(c & bit_SSSE3) || !(c & bit_SSE4_1))
+        return SHMIPC_CRYPTO_PATH_PORTABLE;
     if (!__get_cpuid_count(7, 0, &a7, &b7, &c7, &d7)) return SHMIPC_CRYPTO_PATH_AESNI;
     if (c & bit_OSXSAVE) __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(xcr0_high) : "c"(0));
     if ((xcr0 & 6) == 6 && (b7 & bit_AVX2) && (c7 & (1u << 9)) && (c7 & (1u << 10))) return SHMIPC_CRYPTO_PATH_VAES;
@@ -980,7 +981,8 @@ static void shmipc__ghash(const shmipc_gcm *g, uint8_t acc[16], const uint8_t *b
     shmipc__ghash_portable(g, acc, blocks, count);
 }
 
-static void shmipc__keystream(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter, uint8_t *out, size_t count)
+static void shmipc__keystream(const shmipc_gcm *g, const uint8_t nonce[12], uint32_t counter, uint8_t *out,
+                              size_t count)
 {
 #if SHMIPC__CRYPTO_X86
     if (g->path != SHMIPC_CRYPTO_PATH_PORTABLE) {
@@ -992,12 +994,13 @@ static void shmipc__keystream(const shmipc_gcm *g, const uint8_t nonce[12], uint
 }
 
 /* The large middle of a message; returns how much of it was done, a multiple of 16 bytes. */
-static size_t shmipc__bulk(const shmipc_gcm *g, const uint8_t nonce[12], uint8_t acc[16], const uint8_t *in, uint8_t *out,
-                           size_t len, int sealing)
+static size_t shmipc__bulk(const shmipc_gcm *g, const uint8_t nonce[12], uint8_t acc[16], const uint8_t *in,
+                           uint8_t *out, size_t len, int sealing)
 {
     size_t done = 0;
 #if SHMIPC__CRYPTO_X86
-    if (g->path == SHMIPC_CRYPTO_PATH_VAES && len >= 256) done = shmipc__bulk_v(g, nonce, 2, acc, in, out, len, sealing);
+    if (g->path == SHMIPC_CRYPTO_PATH_VAES && len >= 256)
+        done = shmipc__bulk_v(g, nonce, 2, acc, in, out, len, sealing);
     if (g->path != SHMIPC_CRYPTO_PATH_PORTABLE && len - done >= 128)
         done += shmipc__bulk_ni(g, nonce, 2 + (uint32_t)(done / 16), acc, in + done, out + done, len - done, sealing);
 #else
@@ -1146,8 +1149,8 @@ SHMIPC_API void shmipc_gcm_clear(shmipc_gcm *g)
     if (g) shmipc_crypto_wipe(g, sizeof *g);
 }
 
-SHMIPC_API int shmipc_gcm_seal(const shmipc_gcm *g, const void *nonce12, const void *aad, size_t aad_len, const void *in,
-                               size_t len, void *out, void *tag16)
+SHMIPC_API int shmipc_gcm_seal(const shmipc_gcm *g, const void *nonce12, const void *aad, size_t aad_len,
+                               const void *in, size_t len, void *out, void *tag16)
 {
     uint8_t nonce[12], tag[16];
     if (!g || !nonce12 || !tag16 || (!aad && aad_len) || ((!in || !out) && len) || !shmipc__gcm_length_ok(aad_len, len))
@@ -1158,8 +1161,8 @@ SHMIPC_API int shmipc_gcm_seal(const shmipc_gcm *g, const void *nonce12, const v
     return SHMIPC_CRYPTO_OK;
 }
 
-SHMIPC_API int shmipc_gcm_open(const shmipc_gcm *g, const void *nonce12, const void *aad, size_t aad_len, const void *in,
-                               size_t len, const void *tag16, void *out)
+SHMIPC_API int shmipc_gcm_open(const shmipc_gcm *g, const void *nonce12, const void *aad, size_t aad_len,
+                               const void *in, size_t len, const void *tag16, void *out)
 {
     uint8_t nonce[12], tag[16], given[16];
     int same;
@@ -1247,13 +1250,14 @@ SHMIPC_API int shmipc_xaes_open(const void *key32, const void *nonce24, const vo
  * ------------------------------------------------------------------------------------------- */
 
 static const uint32_t shmipc__sha_k[64] = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-    0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-    0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-    0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-    0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-    0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 static inline uint32_t shmipc__rotr(uint32_t x, int n)
 {
@@ -1289,7 +1293,8 @@ static void shmipc__sha_blocks_portable(uint32_t state[8], const uint8_t *p, siz
 
 #if SHMIPC__CRYPTO_X86
 /* SHA-NI keeps the state as (a b e f) and (c d g h) and does four rounds a step. */
-__attribute__((target("sha,sse4.1,ssse3"))) static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t count)
+__attribute__((target("sha,sse4.1,ssse3")))
+static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t count)
 {
     const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
     __m128i dcba = _mm_loadu_si128((const __m128i *)state), hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
