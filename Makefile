@@ -41,7 +41,7 @@ SONAME := libshmipc.so.$(firstword $(subst ., ,$(VERSION)))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help demo test test-c test-compile test-crash test-model test-san test-mutants test-python test-windows \
+.PHONY: all help demo test test-c test-compile test-crash test-model test-san test-mutants test-counts test-python test-windows \
 	test-cross test-docs fuzz soak bench install dist coverage clean
 
 all: $(B)/libshmipc.a $(B)/libshmipc.so $(TESTS) $(EXAMPLES) ## build the libraries, the tests and the examples
@@ -51,7 +51,7 @@ help: ## list the targets
 	@echo "Overridable: CC CXX CFLAGS CXXFLAGS PREFIX JOBS; FULL=1 for the long sweeps; CHECK_SEED=n repeats a run."
 
 # What a target needs is installed first: rules that compile depend (order only) on setup-build.
-SETUPS := setup-build setup-demo setup-test setup-test-compile setup-test-cross setup-test-mutants setup-fuzz setup-bench setup-coverage setup-dist
+SETUPS := setup-build setup-demo setup-test setup-test-compile setup-test-cross setup-test-mutants setup-test-counts setup-fuzz setup-bench setup-coverage setup-dist
 .PHONY: $(SETUPS)
 $(SETUPS): setup-%:
 	@tools/setup $*
@@ -60,7 +60,7 @@ demo: setup-demo $(EXAMPLES) ## build and run the examples
 	@$(if $(EXAMPLES),for p in $(EXAMPLES); do echo "== $$p"; $$p || exit 1; done,echo "demo: there are no examples yet")
 
 # Everything that a change must pass. Goes on after a failure, so that the last line is the sum of all.
-TEST_STEPS := test-c test-docs test-compile test-model test-crash test-san test-mutants
+TEST_STEPS := test-c test-docs test-compile test-model test-crash test-san test-mutants test-counts
 test: setup-test ## everything that a change must pass; the last line is the sum
 	@rm -rf $(B)/report/totals $(B)/report/spec.jsonl
 	@bad=0; for step in $(TEST_STEPS); do echo "== $$step"; $(if $(FULL),,SHORT=1) $(SUBMAKE) -s -k $$step || { bad=1; tools/run-tests --broken $$step; }; done; \
@@ -133,6 +133,8 @@ CROSS_TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 NOT_EMULATED := $(patsubst tests/%.c,%,$(shell grep -l 'not under emulation:' tests/test_*.c))
 CROSSES := $(foreach m,$(EMULATED),$(addprefix $(B)/cross/$(m)/,$(filter-out $(NOT_EMULATED),$(CROSS_TESTS)))) \
 	$(foreach m,i686-linux-gnu musl,$(addprefix $(B)/cross/$(m)/,$(CROSS_TESTS)))
+test-counts: setup-test-counts ## instructions of the hot operations, against the agreed counts
+	@tools/run-tests tools/callgrind-counts
 test-cross: ## the unit tests on aarch64, armhf, riscv64 (emulated), i686 and musl
 	@grep -ho 'not under emulation:.*' $(NOT_EMULATED:%=tests/%.c) /dev/null | sed 's:^:left out, :; s: *\*/$$::'
 	$(call run_programs,$(CROSSES))

@@ -1,0 +1,207 @@
+/* test_seccomp.c - the hot paths make no system call: they run under SECCOMP_MODE_STRICT, where any but read, write and
+ * exit is death (invariant 5). Nobody sleeps at the bells; waking somebody is what a system call is for.
+ */
+#define SHMIPC_IMPLEMENTATION
+#define SHMIPC_STATIC
+#include "../shmipc.h"
+
+#include "check.h"
+#include "strict.h"
+
+#define ROUNDS 1000
+
+static void *region(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    REQUIRE(p != MAP_FAILED);
+    return p;
+}
+
+/* What ran under strict mode reports here: its own checks would print, and printing allocates. */
+typedef struct {
+    shmipc_spsc_writer writer;
+    shmipc_spsc_reader reader;
+    shmipc_queue queue;
+    shmipc__gate *gate;
+    shmipc__bells bells;
+    long done;
+} work;
+
+/* Runs fn under strict mode and expects it to have counted up to `rounds`. */
+static void run_strict(void (*fn)(void *), work *w, long rounds)
+{
+    w->done = 0;
+    CHECK_EQ(strict_run(fn, w), 0);
+    CHECK_EQ(w->done, rounds);
+}
+
+/* ---- the control --------------------------------------------------------------------------------------------------- */
+
+static void one_system_call(void *arg)
+{
+    work *w = (work *)arg;
+    w->done++;
+    syscall(SYS_getppid);
+    w->done++;
+}
+
+TEST(I5_control_a_system_call_is_caught)
+{
+    work *w = (work *)region(sizeof *w);
+    CHECK_EQ(strict_run(one_system_call, w), 1);
+    CHECK_EQ(w->done, 1);
+}
+
+/* ---- spsc ---------------------------------------------------------------------------------------------------------- */
+
+enum { SPSC_BYTES = 4096 };
+
+static work *spsc_open(void)
+{
+    work *w = (work *)region(sizeof *w);
+    void *m = region(shmipc_spsc_size(SPSC_BYTES));
+    REQUIRE(shmipc_spsc_init(m, shmipc_spsc_size(SPSC_BYTES), SPSC_BYTES) == SHMIPC_OK);
+    REQUIRE(shmipc_spsc_writer_attach(&w->writer, m, shmipc_spsc_size(SPSC_BYTES)) == SHMIPC_OK);
+    REQUIRE(shmipc_spsc_reader_attach(&w->reader, m, shmipc_spsc_size(SPSC_BYTES)) == SHMIPC_OK);
+    return w;
+}
+
+/* Sizes up to 300 in a ring of 4 KiB: it wraps often. */
+static void spsc_copying(void *arg)
+{
+    work *w = (work *)arg;
+    char out[300], in[300];
+    uint32_t i, len, tag;
+    memset(out, 'x', sizeof out);
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_spsc_send(&w->writer, out, i % 300, i)) return;
+        if (shmipc_spsc_recv(&w->reader, in, sizeof in, &len, &tag) || len != i % 300 || tag != i) return;
+        if (shmipc_spsc_recv(&w->reader, in, sizeof in, &len, &tag) != SHMIPC_EAGAIN) return;
+        w->done++;
+    }
+}
+TEST(I5_spsc_send_recv) { run_strict(spsc_copying, spsc_open(), ROUNDS); }
+
+static void spsc_in_place(void *arg)
+{
+    work *w = (work *)arg;
+    const void *got;
+    void *room;
+    uint32_t i, len, tag;
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_spsc_reserve(&w->writer, 100, &room)) return;
+        memset(room, 'x', 100);
+        if (shmipc_spsc_commit(&w->writer, 100, i)) return;
+        if (shmipc_spsc_peek(&w->reader, &got, &len, &tag) || len != 100 || tag != i) return;
+        if (shmipc_spsc_release(&w->reader)) return;
+        w->done++;
+    }
+}
+TEST(I5_spsc_reserve_commit_peek_release) { run_strict(spsc_in_place, spsc_open(), ROUNDS); }
+
+static void spsc_until_full(void *arg)
+{
+    work *w = (work *)arg;
+    char buf[48];
+    uint32_t i, len, tag;
+    memset(buf, 'x', sizeof buf);
+    for (i = 0; i < ROUNDS; i++) {
+        while (!shmipc_spsc_send(&w->writer, buf, sizeof buf, i)) continue;
+        while (!shmipc_spsc_recv(&w->reader, buf, sizeof buf, &len, &tag)) continue;
+        w->done++;
+    }
+}
+TEST(I5_spsc_full_and_empty) { run_strict(spsc_until_full, spsc_open(), ROUNDS); }
+
+/* ---- queue --------------------------------------------------------------------------------------------------------- */
+
+static int everybody_lives(void *arg, uint32_t owner)
+{
+    (void)arg;
+    (void)owner;
+    return 1;
+}
+
+static work *queue_open(void)
+{
+    work *w = (work *)region(sizeof *w);
+    shmipc_queue_config c;
+    uint64_t size;
+    void *m;
+    memset(&c, 0, sizeof c);
+    c.slots = 8;
+    c.chunks = 10;
+    c.max_message = 200;
+    c.policy = SHMIPC_QUEUE_REDELIVER;
+    REQUIRE(shmipc_queue_size(&c, &size) == SHMIPC_OK);
+    m = region((size_t)size);
+    REQUIRE(shmipc_queue_init(m, size, &c) == SHMIPC_OK);
+    REQUIRE(shmipc_queue_attach(&w->queue, m, size, 1, everybody_lives, NULL) == SHMIPC_OK);
+    return w;
+}
+
+static void queue_copying(void *arg)
+{
+    work *w = (work *)arg;
+    char out[200], in[200];
+    uint32_t i, tag;
+    memset(out, 'x', sizeof out);
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_queue_push(&w->queue, out, i % 200, i)) return;
+        if (shmipc_queue_recv(&w->queue, in, sizeof in, &tag) != (int)(i % 200) || tag != i) return;
+        if (shmipc_queue_recv(&w->queue, in, sizeof in, &tag) != SHMIPC_EAGAIN) return;
+        w->done++;
+    }
+}
+TEST(I5_queue_push_recv) { run_strict(queue_copying, queue_open(), ROUNDS); }
+
+static void queue_in_place(void *arg)
+{
+    work *w = (work *)arg;
+    shmipc_queue_msg m;
+    uint32_t i;
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_queue_loan(&w->queue, 100, &m)) return;
+        memset(m.data, 'x', 100);
+        if (shmipc_queue_commit(&w->queue, &m)) return;
+        if (shmipc_queue_take(&w->queue, &m) || m.len_bytes != 100) return;
+        if (shmipc_queue_release(&w->queue, &m)) return;
+        w->done++;
+    }
+}
+TEST(I5_queue_loan_commit_take_release) { run_strict(queue_in_place, queue_open(), ROUNDS); }
+
+static void queue_until_full(void *arg)
+{
+    work *w = (work *)arg;
+    char buf[48];
+    uint32_t i;
+    memset(buf, 'x', sizeof buf);
+    for (i = 0; i < ROUNDS; i++) {
+        while (!shmipc_queue_push(&w->queue, buf, sizeof buf, i)) continue;
+        while (shmipc_queue_recv(&w->queue, buf, sizeof buf, NULL) >= 0) continue;
+        w->done++;
+    }
+}
+TEST(I5_queue_full_and_empty) { run_strict(queue_until_full, queue_open(), ROUNDS); }
+
+/* ---- a gate where nobody sleeps -------------------------------------------------------------------------------------- */
+
+static void ring_gate(void *arg)
+{
+    work *w = (work *)arg;
+    uint32_t i;
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc__gate_ring(w->gate, w->bells, SHMIPC__WAKE_ALL)) return;
+        w->done++;
+    }
+}
+TEST(I5_ring_with_nobody_asleep)
+{
+    work *w = (work *)region(sizeof *w);
+    w->gate = (shmipc__gate *)region(sizeof *w->gate);
+    w->bells.at = (shmipc__bell *)region(64 * sizeof(shmipc__bell));
+    w->bells.count = 64;
+    run_strict(ring_gate, w, ROUNDS);
+}
+
