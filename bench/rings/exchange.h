@@ -157,7 +157,8 @@ template <template <size_t> class R, size_t N> struct exchange {
 
 /* What each file of rings offers: n transports, written to out; returns n. */
 size_t floor_transports(transport *out);
-size_t our_transports(transport *out);
+size_t spsc_transports(transport *out);
+size_t queue_transports(transport *out);
 size_t ck_transports(transport *out);
 size_t boost_transports(transport *out);
 size_t moodycamel_transports(transport *out);

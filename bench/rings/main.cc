@@ -5,7 +5,8 @@
  * run, and it is thrown away and tried again, a bounded number of times. Ratios are taken within a round and their
  * median over the rounds is reported; latencies are medians over the rounds, rates the best of them.
  *
- *     rings OUT.jsonl        BENCH_QUICK=1 for a run of seconds that shows only that it works
+ *     rings OUT.jsonl        BENCH_QUICK=1: a run of seconds that shows only that it works
+ *                            BENCH_ONLY="spsc boost_spsc": these rows and the floor
  */
 #include "exchange.h"
 
@@ -39,7 +40,6 @@ bench_link *by_process, *by_thread;
 char *memory;
 plan how;
 
-const char *const ours[] = {"spsc", "spsc_batch", "lane", "queue", 0};
 /* Who is compared with whom: the same promise to the user. */
 struct rivals {
     const char *bench, *peers[4];
@@ -57,26 +57,31 @@ row *find(const char *name, size_t size)
     return 0;
 }
 
-bool is_ours(const char *name)
-{
-    for (int i = 0; ours[i]; i++)
-        if (!strcmp(ours[i], name)) return true;
-    return false;
-}
-
 bool is_floor(const row *r) { return !strcmp(r->t.name, "floor"); }
+bool has_latency(const row *r) { return r->t.latency; }
 bool has_throughput(const row *r) { return r->t.size != 48; }
+
+bool wanted(const char *name)
+{
+    const char *only = getenv("BENCH_ONLY");
+    char list[256], word[64];
+    if (!only || !*only || !strcmp(name, "floor")) return true;
+    snprintf(list, sizeof list, " %s ", only);
+    snprintf(word, sizeof word, " %s ", name);
+    return strstr(list, word) != 0;
+}
 
 void collect()
 {
     static transport t[max_rows];
     size_t n = floor_transports(t);
-    n += our_transports(t + n);
+    n += spsc_transports(t + n);
+    n += queue_transports(t + n);
     n += ck_transports(t + n);
     n += boost_transports(t + n);
     n += moodycamel_transports(t + n);
-    for (size_t i = 0; i < n; i++) rows[i].t = t[i];
-    n_rows = static_cast<int>(n);
+    for (size_t i = 0; i < n; i++)
+        if (wanted(t[i].name)) rows[n_rows++].t = t[i];
 }
 
 /* A run that hangs is a fault of what is measured: say which and end. */
@@ -148,7 +153,7 @@ void one_round(int k)
         double before = probe(size);
         for (int i = 0; i < n_rows; i++) {
             row *r = &rows[(i + k * 5) % n_rows];
-            if (r->t.size != size) continue;
+            if (r->t.size != size || !has_latency(r)) continue;
             r->lat_floor[k] = bracketed(r, &before, size, [&] {
                 r->lat[k] = run_latency(r, how.lat_ms);
                 return r->lat[k].samples > enough;
@@ -214,67 +219,94 @@ double rate_ratio(const row *r, const row *peer)
     });
 }
 
+/* What no round measured is null. */
+void put_number(FILE *f, const char *key, double value, int digits)
+{
+    if (value > 0) fprintf(f, ", \"%s\": %.*f", key, digits, value);
+    else fprintf(f, ", \"%s\": null", key);
+}
+
 void put_start(FILE *f, const row *r, const char *metric, const char *peer)
 {
     fprintf(f, "{\"bench\": \"%s\", \"metric\": \"%s\", \"peer\": \"%s\", \"size\": %zu", r->t.name, metric, peer, r->t.size);
 }
 
-void put_end(FILE *f, const row *r, double ratio)
+void put_end(FILE *f, const row *r, double ratio, int kept, const char *best)
 {
-    int kept = 0;
-    for (int k = 0; k < how.rounds; k++) kept += r->lat_floor[k] > 0;
-    fprintf(f, ", \"ratio\": %.4f, \"rounds\": %d, \"discarded\": %d, \"between\": \"%s\", \"note\": ", ratio, kept,
-            r->discarded, r->t.threads ? "threads" : "processes");
+    put_number(f, "ratio", ratio, 4);
+    if (best) fprintf(f, ", \"best\": \"%s\"", best);
+    fprintf(f, ", \"rounds\": %d, \"discarded\": %d, \"between\": \"%s\", \"note\": ", kept, r->discarded,
+            r->t.threads ? "threads" : "processes");
     bench_put_quoted(f, r->t.note);
     fprintf(f, "}\n");
 }
 
-void put_latency(FILE *f, const row *r, const char *peer, double peer_p50, double ratio)
+void put_latency(FILE *f, const row *r, const char *peer, double peer_p50, double ratio, const char *best)
 {
+    int kept = 0;
+    for (int k = 0; k < how.rounds; k++) kept += r->lat_floor[k] > 0;
     put_start(f, r, "latency", peer);
-    fprintf(f, ", \"p50_ns\": %.1f, \"p99_ns\": %.1f, \"p999_ns\": %.1f, \"per_s\": null, \"peer_p50_ns\": %.1f", p50(r),
-            median_where([&](int k) { return r->lat_floor[k] > 0 ? r->lat[k].p99 : 0; }),
-            median_where([&](int k) { return r->lat_floor[k] > 0 ? r->lat[k].p999 : 0; }), peer_p50);
-    put_end(f, r, ratio);
+    put_number(f, "p50_ns", p50(r), 1);
+    put_number(f, "p99_ns", median_where([&](int k) { return r->lat_floor[k] > 0 ? r->lat[k].p99 : 0; }), 1);
+    put_number(f, "p999_ns", median_where([&](int k) { return r->lat_floor[k] > 0 ? r->lat[k].p999 : 0; }), 1);
+    fprintf(f, ", \"per_s\": null");
+    put_number(f, "peer_p50_ns", peer_p50, 1);
+    put_end(f, r, ratio, kept, best);
 }
 
-void put_throughput(FILE *f, const row *r, const char *peer, double peer_rate, double ratio)
+void put_throughput(FILE *f, const row *r, const char *peer, double peer_rate, double ratio, const char *best)
 {
+    int kept = 0;
+    for (int k = 0; k < how.rounds; k++) kept += r->thr_ok[k] > 0;
     put_start(f, r, "throughput", peer);
-    fprintf(f, ", \"p50_ns\": null, \"p99_ns\": null, \"p999_ns\": null, \"per_s\": %.0f, \"peer_per_s\": %.0f", best_rate(r),
-            peer_rate);
+    fprintf(f, ", \"p50_ns\": null, \"p99_ns\": null, \"p999_ns\": null");
+    put_number(f, "per_s", best_rate(r), 0);
+    put_number(f, "median_per_s", median_where([&](int k) { return r->thr_ok[k] > 0 ? r->thr[k].per_s : 0; }), 0);
+    put_number(f, "peer_per_s", peer_rate, 0);
     fprintf(f, ", \"lost\": %.3f", median_where([&](int k) { return r->thr_ok[k] > 0 ? r->thr[k].lost : 0; }));
-    put_end(f, r, ratio);
+    put_end(f, r, ratio, kept, best);
 }
 
 /* Against each rival, and against the one that does best against us. */
-void put_contest(FILE *f, const row *r, const rivals *c)
+void contest_latency(FILE *f, const row *r, const rivals *c)
 {
-    const row *best_lat = 0, *best_thr = 0;
-    double worst_lat = 0, worst_thr = 0;
+    const row *best = 0;
+    double worst = 0;
     for (int i = 0; c->peers[i]; i++) {
         const row *p = find(c->peers[i], r->t.size);
+        if (!p) continue;
         double x = latency_ratio(r, p);
-        put_latency(f, r, p->t.name, p50(p), x);
-        if (!best_lat || x < worst_lat) best_lat = p, worst_lat = x;
-        if (!has_throughput(r)) continue;
-        x = rate_ratio(r, p);
-        put_throughput(f, r, p->t.name, best_rate(p), x);
-        if (!best_thr || x < worst_thr) best_thr = p, worst_thr = x;
+        put_latency(f, r, p->t.name, p50(p), x, 0);
+        if (x > 0 && (!best || x < worst)) best = p, worst = x;
     }
-    put_latency(f, r, "best", p50(best_lat), worst_lat);
-    if (best_thr) put_throughput(f, r, "best", best_rate(best_thr), worst_thr);
+    if (best) put_latency(f, r, "best", p50(best), worst, best->t.name);
+}
+
+void contest_throughput(FILE *f, const row *r, const rivals *c)
+{
+    const row *best = 0;
+    double worst = 0;
+    for (int i = 0; c->peers[i]; i++) {
+        const row *p = find(c->peers[i], r->t.size);
+        if (!p) continue;
+        double x = rate_ratio(r, p);
+        put_throughput(f, r, p->t.name, best_rate(p), x, 0);
+        if (x > 0 && (!best || x < worst)) best = p, worst = x;
+    }
+    if (best) put_throughput(f, r, "best", best_rate(best), worst, best->t.name);
 }
 
 void put_all(FILE *f)
 {
     for (int i = 0; i < n_rows; i++) {
         const row *r = &rows[i], *fl = find("floor", r->t.size);
-        put_latency(f, r, "floor", p50(fl), is_floor(r) ? 1.0 : ratio_to_floor(r));
-        if (has_throughput(r)) put_throughput(f, r, "floor", best_rate(fl), is_floor(r) ? 1.0 : rate_ratio(r, fl));
-        if (!is_ours(r->t.name)) continue;
-        for (const rivals &c : contests)
-            if (!strcmp(c.bench, r->t.name)) put_contest(f, r, &c);
+        if (has_latency(r)) put_latency(f, r, "floor", p50(fl), is_floor(r) ? 1.0 : ratio_to_floor(r), 0);
+        if (has_throughput(r)) put_throughput(f, r, "floor", best_rate(fl), is_floor(r) ? 1.0 : rate_ratio(r, fl), 0);
+        for (const rivals &c : contests) {
+            if (strcmp(c.bench, r->t.name)) continue;
+            if (has_latency(r)) contest_latency(f, r, &c);
+            if (has_throughput(r)) contest_throughput(f, r, &c);
+        }
     }
 }
 
