@@ -2330,7 +2330,7 @@ static struct {
     shmipc__os_mutex mutex;
     shmipc_ctx *head;
     int hooked;
-} shmipc__all = {SHMIPC__OS_MUTEX_INIT, NULL, 0};
+} shmipc__ctx_all = {SHMIPC__OS_MUTEX_INIT, NULL, 0};
 
 #if SHMIPC__GNU
 __attribute__((format(printf, 3, 4)))
@@ -2387,48 +2387,48 @@ static void shmipc__ctx_drop_handles(shmipc_ctx *ctx)
 
 /* ---- fork ---- */
 
-static void shmipc__fork_prepare(void) { shmipc__os_mutex_lock(&shmipc__all.mutex); }
-static void shmipc__fork_parent(void) { shmipc__os_mutex_unlock(&shmipc__all.mutex); }
+static void shmipc__fork_prepare(void) { shmipc__os_mutex_lock(&shmipc__ctx_all.mutex); }
+static void shmipc__fork_parent(void) { shmipc__os_mutex_unlock(&shmipc__ctx_all.mutex); }
 
 /* The child gives up its copies at once: while they are open the kernel takes the parent for alive. The handles remain,
  * to be closed. Another thread of the parent may hold a context's own mutex, so that is not touched. */
 static void shmipc__fork_child(void)
 {
     shmipc_ctx *c;
-    for (c = shmipc__all.head; c; c = c->next) {
+    for (c = shmipc__ctx_all.head; c; c = c->next) {
         shmipc__store_relaxed_u32(&c->forked, 1);
         shmipc__ctx_drop_handles(c);
     }
-    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+    shmipc__os_mutex_unlock(&shmipc__ctx_all.mutex);
 }
 
 static int shmipc__ctx_enlist(shmipc_ctx *ctx)
 {
     int rc = SHMIPC_OK;
-    shmipc__os_mutex_lock(&shmipc__all.mutex);
-    if (!shmipc__all.hooked) {
+    shmipc__os_mutex_lock(&shmipc__ctx_all.mutex);
+    if (!shmipc__ctx_all.hooked) {
         rc = shmipc__os_atfork(shmipc__fork_prepare, shmipc__fork_parent, shmipc__fork_child);
-        shmipc__all.hooked = rc == SHMIPC_OK;
+        shmipc__ctx_all.hooked = rc == SHMIPC_OK;
     }
     if (rc == SHMIPC_OK) {
-        ctx->next = shmipc__all.head;
-        shmipc__all.head = ctx;
+        ctx->next = shmipc__ctx_all.head;
+        shmipc__ctx_all.head = ctx;
     }
-    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+    shmipc__os_mutex_unlock(&shmipc__ctx_all.mutex);
     return rc;
 }
 
 static void shmipc__ctx_delist(shmipc_ctx *ctx)
 {
     shmipc_ctx **p;
-    shmipc__os_mutex_lock(&shmipc__all.mutex);
-    for (p = &shmipc__all.head; *p; p = &(*p)->next) {
+    shmipc__os_mutex_lock(&shmipc__ctx_all.mutex);
+    for (p = &shmipc__ctx_all.head; *p; p = &(*p)->next) {
         if (*p == ctx) {
             *p = ctx->next;
             break;
         }
     }
-    shmipc__os_mutex_unlock(&shmipc__all.mutex);
+    shmipc__os_mutex_unlock(&shmipc__ctx_all.mutex);
 }
 
 /* Without system calls where the kernel wipes pages on fork. */

@@ -60,4 +60,58 @@ static inline void scope_end(void)
     scope__dir[0] = 0;
 }
 
+/* Forks a process that runs fn(arg), tells that it is done, and stays as it is until it is killed. */
+static inline pid_t scope_stay(void (*fn)(void *arg), void *arg)
+{
+    int p[2];
+    char byte = 0;
+    pid_t pid;
+    REQUIRE(pipe(p) == 0);
+    pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        close(p[0]);
+        fn(arg);
+        if (write(p[1], "r", 1) != 1) _exit(1);
+        close(p[1]);
+        for (;;) pause();
+    }
+    close(p[1]);
+    CHECK_EQ(read(p[0], &byte, 1), 1);
+    close(p[0]);
+    return pid;
+}
+
+/* Kills it; when this returns the kernel has let go of its locks. */
+static inline void scope_kill(pid_t pid)
+{
+    int st;
+    kill(pid, SIGKILL);
+    CHECK_EQ(waitpid(pid, &st, 0), pid);
+}
+
+/* Runs fn(arg) in a process that dies by SIGKILL right after, holding whatever it then holds. */
+static inline void scope_leave_dead(void (*fn)(void *arg), void *arg) { scope_kill(scope_stay(fn, arg)); }
+
+/* Descriptors and mappings of this process: what a call must not leak. */
+static inline int scope_descriptors(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    int n = 0;
+    if (!d) return -1;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+static inline int scope_mappings(void)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    char line[512];
+    int n = 0;
+    if (!f) return -1;
+    while (fgets(line, sizeof line, f)) n += strstr(line, "shmipc") != NULL;
+    fclose(f);
+    return n;
+}
+
 #endif /* SHMIPC_SCOPE_H */
