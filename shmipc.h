@@ -160,92 +160,85 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
  * >>queue  Many producers, many consumers, each message once; over memory that the caller brings
  *
  * shmipc_queue_size says how much memory, aligned to 64 bytes; one process calls _init, everybody _attach with an
- * owner index of his own (below 0xfffff). Calls never block. A handle belongs to one thread at a time; different handles
- * may do anything at once. Any process may be killed or stopped at any instruction: the others go on.
- * alive(arg, owner) says whether an owner lives; an answer "dead" must be final until the sweep of that owner returned,
- * and come after everything that the dead one did (the kernel's lock is both). Without it everybody lives for ever.
- * chunks: slots + one per producer + one per consumer, and one more for each further loan or message held at a time.
- * A full 40-bit round count per slot must not pass while one process is stopped: 30 hours for 1 slot at 10 M/s.
+ * owner index of his own (below 0xfffff). Calls never block. A handle belongs to one thread at a time; different
+ * handles may do anything at once. Any process may be killed or stopped at any instruction: the others go on.
+ * alive(arg, owner) says whether an owner lives. An answer "dead" must be final until that owner's sweep has returned,
+ * and come after everything that the dead one did (the kernel's locks give both). Without it everybody lives for ever.
+ * A slot's 40-bit round must not come round again while one process is stopped: 30 hours for 1 slot at 10 M/s.
  * ------------------------------------------------------------------------------------------- */
 
 enum {
-    SHMIPC_QUEUE_REDELIVER = 0, /* what a dead consumer held goes to another one, out of order, counted in the message */
-    SHMIPC_QUEUE_REPORT = 1     /* it goes to the callback of a sweep                                                  */
+    SHMIPC_QUEUE_REDELIVER = 0, /* what a dead consumer held goes to another, out of order, counted in the message  */
+    SHMIPC_QUEUE_REPORT = 1     /* it goes to the callback of a sweep (again, if that dies in it), and is freed      */
 };
 
-typedef int (*shmipc_queue_alive_fn)(void *arg, uint32_t owner);
-
 typedef struct shmipc_queue_config {
-    uint32_t slots;       /* messages it holds untaken, a power of two up to 2^22 */
-    uint32_t chunks;      /* up to 2^23                                           */
-    uint32_t max_message; /* bytes, up to 2^30; 48 fit the first cache line       */
-    uint32_t policy;      /* SHMIPC_QUEUE_...                                     */
+    uint32_t slots;       /* messages it holds untaken: a power of two up to 2^22                             */
+    uint32_t chunks;      /* slots + 1 per producer + 1 per consumer + 1 per further loan or message held     */
+    uint32_t max_message; /* bytes, up to 2^30; the first 48 travel in the chunk's first cache line           */
+    uint32_t policy;      /* SHMIPC_QUEUE_...                                                                 */
 } shmipc_queue_config;
 
-/* A message being written (loan) or read (take). data points into the shared memory until commit, discard, release. */
+/* A message being written (loan) or read (take): data points into the shared memory until commit, discard, release. */
 typedef struct shmipc_queue_msg {
     void *data;
-    uint64_t word;        /* private */
-    uint32_t len_bytes;
-    uint32_t tag;         /* the producer's own */
+    uint64_t word; /* private */
+    uint32_t len_bytes, tag;
     uint32_t chunk;       /* private */
-    uint32_t redelivered; /* times it was handed out before and came back, at most 15 */
+    uint32_t redelivered; /* how often it was handed out before and came back, at most 15 */
 } shmipc_queue_msg;
 
 typedef struct shmipc_queue_item {
     const void *data;
-    uint32_t len_bytes;
-    uint32_t tag;
+    uint32_t len_bytes, tag;
 } shmipc_queue_item;
 
+/* Positions may lag behind calls in progress. filling: being written, kept in advance, or pushed and untaken. */
 typedef struct shmipc_queue_stats {
-    uint64_t pushed, taken; /* since the beginning; they may lag behind calls in progress, and the dead */
-    uint32_t slots, chunks;
-    uint32_t untaken, returned, held, filling, free_chunks; /* chunks in each state; untaken: pushed, or being filled
-                                                             * by a process that has since been swept */
-    uint32_t padding;
+    uint64_t pushed, taken;
+    uint32_t filling, returned, held, free_chunks;
 } shmipc_queue_stats;
 
+typedef int (*shmipc_queue_alive_fn)(void *arg, uint32_t owner);
 typedef void (*shmipc_queue_report_fn)(void *arg, const shmipc_queue_msg *msg);
 
-/* A process's own view; the fields are private. Allocate it anywhere outside the shared memory. */
+/* One process's handle, outside the shared memory. The fields are private. */
 typedef struct shmipc_queue {
     uint64_t *slot;
     unsigned char *chunk;
     void *shared;
     shmipc_queue_alive_fn alive;
     void *alive_arg;
-    uint32_t slot_mask, slot_shift, chunks, stride, max_message, policy, owner;
-    uint32_t cursor;  /* where to look for a free chunk */
-    uint32_t spare;   /* a chunk claimed in advance, plus 1 */
-    uint32_t pending; /* 1: kept is a message that did not fit the buffer of recv */
-    shmipc_queue_msg kept;
+    shmipc_queue_config config;
+    uint32_t shift, stride, owner;
+    uint32_t cursor; /* where to look for a free chunk */
+    uint32_t spare;  /* a chunk claimed in advance, plus 1 */
+    uint32_t padding;
 } shmipc_queue;
 
 SHMIPC_API int shmipc_queue_size(const shmipc_queue_config *config, uint64_t *size_bytes);
 SHMIPC_API int shmipc_queue_init(void *memory, uint64_t size_bytes, const shmipc_queue_config *config);
 SHMIPC_API int shmipc_queue_attach(shmipc_queue *queue, void *memory, uint64_t size_bytes, uint32_t owner,
                                    shmipc_queue_alive_fn alive, void *alive_arg);
-/* Gives back what the handle keeps by itself; messages taken and not released are the caller's to release. */
+/* Gives back what the handle keeps by itself; loans and messages are the caller's to give back. */
 SHMIPC_API int shmipc_queue_detach(shmipc_queue *queue);
-/* SHMIPC_EFULL: slots untaken messages. SHMIPC_EBUSY: every chunk is written, held, or waits for a sweep. */
+/* SHMIPC_EFULL: all slots untaken. SHMIPC_EBUSY: every chunk is being written, held, or waits for a sweep. */
 SHMIPC_API int shmipc_queue_push(shmipc_queue *queue, const void *data, uint32_t len_bytes, uint32_t tag);
-/* How many of count were pushed; the code of the failure if none was. */
+/* How many of count were pushed; if none was, why. */
 SHMIPC_API int shmipc_queue_push_many(shmipc_queue *queue, const shmipc_queue_item *items, uint32_t count);
-/* Zero copy: write msg->data, set msg->len_bytes and tag, then commit (SHMIPC_EFULL: the loan stays) or discard. */
+/* Write msg->data, set msg->len_bytes and tag, then commit (SHMIPC_EFULL: the loan stays) or discard. */
 SHMIPC_API int shmipc_queue_loan(shmipc_queue *queue, uint32_t len_bytes, shmipc_queue_msg *msg);
 SHMIPC_API int shmipc_queue_commit(shmipc_queue *queue, shmipc_queue_msg *msg);
 SHMIPC_API int shmipc_queue_discard(shmipc_queue *queue, shmipc_queue_msg *msg);
-/* SHMIPC_EAGAIN: nothing untaken and nothing returned. What take gave stays until release, or reject: hand it on. */
+/* SHMIPC_EAGAIN: nothing untaken, nothing returned. What it gave stays until release, or reject: hand it on. */
 SHMIPC_API int shmipc_queue_take(shmipc_queue *queue, shmipc_queue_msg *msg);
 SHMIPC_API int shmipc_queue_take_many(shmipc_queue *queue, shmipc_queue_msg *msgs, uint32_t count);
 SHMIPC_API int shmipc_queue_release(shmipc_queue *queue, shmipc_queue_msg *msg);
 SHMIPC_API int shmipc_queue_reject(shmipc_queue *queue, shmipc_queue_msg *msg);
-/* Take, copy, release: the length. SHMIPC_EMSGSIZE: it does not fit, and comes first in the next recv or take. */
+/* Take, copy, release: the length. SHMIPC_EMSGSIZE: longer than the buffer, and rejected, so it comes first again. */
 SHMIPC_API int shmipc_queue_recv(shmipc_queue *queue, void *buffer, uint32_t size_bytes, uint32_t *tag);
-/* Gives back what a dead owner had; afterwards nothing names it and the index may be used again. Any number of sweeps
- * may run, die and start again. The count of chunks changed; SHMIPC_EBUSY: it lives. A report may come again, after
- * the death of a sweep that was reporting. */
+/* Gives back what a dead owner had: the count of chunks changed. Then nothing names it, its index may be used again.
+ * Any number of sweeps may run, die, start again. SHMIPC_EBUSY: the owner lives. */
 SHMIPC_API int shmipc_queue_sweep(shmipc_queue *queue, uint32_t owner, shmipc_queue_report_fn report, void *report_arg);
 SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *queue, shmipc_queue_stats *stats);
 
@@ -1074,168 +1067,145 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
  * ------------------------------------------------------------------------------------------- */
 
 /* ---------------------------------------------------------------------------------------------
- * >>queue
+ * >>queue  The chunk word is the only truth; a slot is an index. A word changes by one CAS or store at a time:
  *
- * The chunk word is the only truth; a slot is an index. It changes by one CAS or store each time:
- *     FREE -> FILLING(producer) -> HELD(consumer) -> FREE     and HELD(dead) -> RETURNED -> HELD(another)
- * A published chunk stays FILLING; what publishes it is the slot that names it.
+ *     FREE -> FILLING(producer) -> HELD(consumer) -> FREE       HELD(dead) -> RETURNED -> HELD(another)
  *
- * Byte map                                        written by                          read by
- *   0  magic, stamp, slots, chunks, max_message,  init, once                          attach, into the handle
- *      stride, policy, size
- *  48  hint: version << 1 | "something returned"  sweep, reject: CAS; take clears     take
- * 128  tail } positions that all before are       whoever pushed: store, only up      push, stats
- * 256  head } filled / emptied; may lag           whoever took: store, only up        take, stats
- * 384  slot[]: round 40 | chunk + 1 (0: empty) 24 push: empty -> chunk, CAS           push, take, sweep
- *                                                 anybody: chunk -> next round's empty, CAS
- *  ..  chunk[]: word, len, tag, payload           word: push CAS, take CAS, owner's store, sweep CAS
- *      word: generation 38 | state 2 | redelivered 4 | owner 20       the rest: its FILLING owner, read by its HELD owner
+ * A published chunk stays FILLING: what publishes it is the slot that names it.
  *
- * A word's number only ever rises (that is why RETURNED raises the generation and comes before HELD, and NOBODY is the
- * largest owner): no word comes twice, a CAS from an old one fails, and two sums over all words are equal exactly when
- * nothing changed in between. The position p lies in slot p mod slots; its round is p div slots.
+ * Byte map                                         written by                          read by
+ *   0  magic, stamp, slots, chunks, max_message,   init, once                          attach, into the handle
+ *      stride, policy, 0
+ *  32  hint: version << 1 | "something returned"   sweep, reject: CAS; take clears     take
+ * 128  tail  all positions before it are filled    who pushed: store, only up          push, stats
+ * 256  head  all positions before it are emptied   who took: store, only up            take, stats
+ * 384  slot[]: round 40 | chunk + 1 (0: empty) 24  push: empty -> chunk; anybody: taken chunk -> next round's empty
+ *  ..  chunk[]: word, then length, tag, payload    push, take, sweep: CAS; its owner: store FREE
+ *      word: generation 38 | state 2 | count 4 | owner 20;  the rest: the FILLING owner writes, the HELD owner reads
  *
- * Orders: each release, with the acquire that reads it, and what it carries
- *   Q1 slot CAS, publish            slot load in take and unname      payload, and the word FILLING
- *   Q2 word store FREE              word load or CAS in claim, take, room   that the slot was emptied, the payload read
- *   Q3 word CAS HELD, RETURNED      word CAS and load in slow take    the payload, through the dead one to the next
- *   Q4 tail, head store             their loads                       the slots before: no slot looks older than its round
- *   Q5 hint CAS, raise              hint load in take                 that the owner is dead, and the word HELD(dead)
- * Emptying a slot is relaxed: whoever must know of it learns it by Q2 (Q3 when swept), since reading counts like writing.
- * Re-reading the slot after the word (take, room) is relaxed: a word of a later life of the chunk comes by Q2 with the
- * emptying. "Dead" from alive() comes after all that the dead one wrote, so no publication is overlooked (sweep).
+ * As a number, a word only rises (so RETURNED raises the generation and stands below HELD, and NOBODY is the largest
+ * owner): no word comes twice, a CAS from an old one fails, and two sums over all words are equal only if nothing
+ * changed between them. Position p lies in slot p mod slots; its round is p div slots. Head and tail are hints: one
+ * that lags, or that a stopped process sets back, costs steps, never an answer; so plain stores will do.
+ *
+ * Orders: each release, the acquire that reads it, and what it carries
+ *   Q1  slot CAS, publish           slot load in take, named         the payload; the word is FILLING
+ *   Q2  word FREE (store, CAS)      loads and CAS of words           its slot is emptied, its payload read
+ *   Q3  word CAS HELD, RETURNED     word load and CAS in take_back   the payload, from the dead one to the next
+ *   Q4  tail, head store            their loads                      no slot looks older than the round before
+ *   Q5  hint CAS, raise             hint load in take                the owner is dead, the word is HELD or later
+ * Emptying a slot is relaxed: who depends on it learns of it by Q2 or Q3, for having read a value orders like having
+ * written it. So is the second look at a slot (take, room): a word of a later life brings the emptying along by Q2.
  * ------------------------------------------------------------------------------------------- */
 
 #if SHMIPC_WORD_BITS == 64
 
 #define SHMIPC__QUEUE_MAGIC 0x51504d53u /* "SMPQ" */
 #define SHMIPC__QUEUE_STAMP 1u
-#define SHMIPC__QUEUE_META 16u /* word, length, tag: the payload follows */
-#define SHMIPC__QUEUE_CHUNK_BITS UINT64_C(0xffffff)
-#define SHMIPC__QUEUE_OWNER UINT64_C(0xfffff)
-#define SHMIPC__QUEUE_NOBODY SHMIPC__QUEUE_OWNER
+#define SHMIPC__QUEUE_CHUNK UINT64_C(0xffffff)
+#define SHMIPC__QUEUE_NOBODY UINT64_C(0xfffff)
+#define SHMIPC__QUEUE_ONCE (UINT64_C(1) << 20)
 #define SHMIPC__QUEUE_COUNT (UINT64_C(15) << 20)
 #define SHMIPC__QUEUE_STATE (UINT64_C(3) << 24)
-#define SHMIPC__QUEUE_FREE UINT64_C(0)
-#define SHMIPC__QUEUE_FILLING (UINT64_C(1) << 24)
+#define SHMIPC__QUEUE_FILLING (UINT64_C(1) << 24) /* FREE is 0, without count and owner */
 #define SHMIPC__QUEUE_RETURNED (UINT64_C(2) << 24)
 #define SHMIPC__QUEUE_HELD (UINT64_C(3) << 24)
-#define SHMIPC__QUEUE_GENERATION (~UINT64_C(0) << 26)
-/* Corrupt or hostile memory must not hold us for ever; others' progress never costs one call so many turns. */
-#define SHMIPC__QUEUE_PATIENCE(q) ((uint64_t)(1u << 22) + 4u * (uint64_t)(q)->slot_mask)
+/* Corrupt or hostile memory must not hold us for ever. Others' progress never costs one call so many turns. */
+#define SHMIPC__QUEUE_PATIENCE (UINT32_C(1) << 25)
 
 typedef struct shmipc__queue_shared {
-    uint32_t magic, stamp, slots, chunks, max_message, stride, policy, padding0;
-    uint64_t size;
-    uint64_t padding1;
-    uint64_t hint;
-    uint64_t padding2[9];
-    uint64_t tail;
-    uint64_t padding3[15];
-    uint64_t head;
-    uint64_t padding4[15];
+    uint32_t field[8];
+    uint64_t hint, padding1[11];
+    uint64_t tail, padding2[15];
+    uint64_t head, padding3[15];
 } shmipc__queue_shared;
-SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, hint) == 48, "layout");
-SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, tail) == 128, "layout");
-SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, head) == 256, "layout");
-SHMIPC__STATIC_ASSERT(sizeof(shmipc__queue_shared) == 384, "layout");
-
-typedef struct shmipc__queue_meta {
-    uint32_t len, tag;
-} shmipc__queue_meta;
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__queue_shared, hint) == 32 && offsetof(shmipc__queue_shared, tail) == 128 &&
+                      offsetof(shmipc__queue_shared, head) == 256 && sizeof(shmipc__queue_shared) == 384, "layout");
 
 SHMIPC__INLINE shmipc__queue_shared *shmipc__queue_of(const shmipc_queue *q)
 {
     return (shmipc__queue_shared *)q->shared;
 }
-SHMIPC__INLINE uint64_t *shmipc__queue_word(const shmipc_queue *q, uint32_t c)
+/* A chunk: [0] the word, [1] length and tag, [2] the payload. */
+SHMIPC__INLINE uint64_t *shmipc__queue_chunk(const shmipc_queue *q, uint32_t c)
 {
     return (uint64_t *)(void *)(q->chunk + (size_t)c * q->stride);
 }
-SHMIPC__INLINE uint64_t *shmipc__queue_slot(const shmipc_queue *q, uint64_t p) { return q->slot + (p & q->slot_mask); }
-/* The slot of position p, empty and waiting for p. */
-SHMIPC__INLINE uint64_t shmipc__queue_vacant(const shmipc_queue *q, uint64_t p) { return (p >> q->slot_shift) << 24; }
-/* How many rounds slot word s is ahead of position p. */
+SHMIPC__INLINE uint64_t *shmipc__queue_slot(const shmipc_queue *q, uint64_t p)
+{
+    return q->slot + (p & (q->config.slots - 1u));
+}
+/* The slot of position p when it is empty and waits for p. */
+SHMIPC__INLINE uint64_t shmipc__queue_vacant(const shmipc_queue *q, uint64_t p) { return p >> q->shift << 24; }
+SHMIPC__INLINE uint64_t shmipc__queue_emptied(uint64_t s) { return (s | SHMIPC__QUEUE_CHUNK) + 1u; }
+/* How many rounds slot s is ahead of position p. */
 SHMIPC__INLINE int64_t shmipc__queue_ahead(const shmipc_queue *q, uint64_t s, uint64_t p)
 {
-    return (int64_t)((s & ~SHMIPC__QUEUE_CHUNK_BITS) - shmipc__queue_vacant(q, p)) >> 24;
+    return (int64_t)((s & ~SHMIPC__QUEUE_CHUNK) - shmipc__queue_vacant(q, p)) >> 24;
 }
-SHMIPC__INLINE uint64_t shmipc__queue_emptied(uint64_t s)
-{
-    return (s & ~SHMIPC__QUEUE_CHUNK_BITS) + SHMIPC__QUEUE_CHUNK_BITS + 1u;
-}
-SHMIPC__INLINE uint64_t shmipc__queue_freed(uint64_t w)
-{
-    return (w & SHMIPC__QUEUE_GENERATION) + (UINT64_C(1) << 26);
-}
-/* The generation and count of a word that a dead owner, or one who rejects, gives back. */
-SHMIPC__INLINE uint64_t shmipc__queue_recounted(uint64_t w)
+/* FREE in the next generation. */
+SHMIPC__INLINE uint64_t shmipc__queue_freed(uint64_t w) { return (w | SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_CHUNK) + 1u; }
+/* The next generation of a message that comes back, without state and owner. */
+static uint64_t shmipc__queue_recounted(uint64_t w)
 {
     uint64_t count = w & SHMIPC__QUEUE_COUNT;
-    return shmipc__queue_freed(w) | (count == SHMIPC__QUEUE_COUNT ? count : count + (UINT64_C(1) << 20));
+    return shmipc__queue_freed(w) | (count == SHMIPC__QUEUE_COUNT ? count : count + SHMIPC__QUEUE_ONCE);
 }
-/* Positions are hints: a lost or late store costs the next caller some steps, so a CAS would buy nothing. */
 SHMIPC__INLINE void shmipc__queue_advance(uint64_t *position, uint64_t p)
 {
     uint64_t now = shmipc__load_relaxed_u64(position);
     if ((int64_t)(p - now) > 0) shmipc__store_release_u64(position, p); /* Q4 */
 }
 
-/* ---- set-up ---------------------------------------------------------------------------------- */
+/* ---- set-up ---- */
 
-static int shmipc__queue_layout(const shmipc_queue_config *c, uint32_t *stride, uint64_t *size)
+static int shmipc__queue_layout(const shmipc_queue_config *c, uint32_t *field, uint64_t *chunks_at, uint64_t *size)
 {
     uint64_t lines;
     if (!c || c->slots == 0 || (c->slots & (c->slots - 1u)) || c->slots > (1u << 22)) return SHMIPC_EINVAL;
     if (c->chunks <= c->slots || c->chunks > (1u << 23)) return SHMIPC_EINVAL;
     if (c->max_message == 0 || c->max_message > (1u << 30) || c->policy > SHMIPC_QUEUE_REPORT) return SHMIPC_EINVAL;
-    lines = ((uint64_t)c->max_message + SHMIPC__QUEUE_META + SHMIPC__LINE - 1u) / SHMIPC__LINE;
-    if (lines % 4u == 0) lines++; /* chunks at large powers of two would share a few cache sets */
-    *stride = (uint32_t)(lines * SHMIPC__LINE);
-    *size = sizeof(shmipc__queue_shared) + ((uint64_t)c->slots * 8u + SHMIPC__LINE - 1u) / SHMIPC__LINE * SHMIPC__LINE +
-            (uint64_t)c->chunks * *stride;
+    lines = ((uint64_t)c->max_message + 16u + SHMIPC__LINE - 1u) / SHMIPC__LINE;
+    if (lines % 4u == 0) lines++; /* at multiples of a large power of two, chunks would share a few cache sets */
+    field[0] = SHMIPC__QUEUE_MAGIC;
+    field[1] = SHMIPC__QUEUE_STAMP;
+    field[2] = c->slots;
+    field[3] = c->chunks;
+    field[4] = c->max_message;
+    field[5] = (uint32_t)(lines * SHMIPC__LINE);
+    field[6] = c->policy;
+    field[7] = 0;
+    *chunks_at = sizeof(shmipc__queue_shared) + ((uint64_t)c->slots + 7u) / 8u * SHMIPC__LINE;
+    *size = *chunks_at + (uint64_t)c->chunks * field[5];
     return *size > (uint64_t)(SIZE_MAX / 2) ? SHMIPC_EINVAL : SHMIPC_OK;
 }
 
 SHMIPC_API int shmipc_queue_size(const shmipc_queue_config *config, uint64_t *size_bytes)
 {
-    uint32_t stride;
-    uint64_t size;
-    int rc = shmipc__queue_layout(config, &stride, &size);
-    if (rc || !size_bytes) return SHMIPC_EINVAL;
+    uint32_t field[8];
+    uint64_t at, size;
+    if (!size_bytes || shmipc__queue_layout(config, field, &at, &size)) return SHMIPC_EINVAL;
     *size_bytes = size;
     return SHMIPC_OK;
 }
 
-static int shmipc__queue_aligned(const void *memory)
-{
-    return memory != NULL && ((uintptr_t)memory & (SHMIPC__LINE - 1u)) == 0;
-}
-
-/* Nobody else may use the memory yet. Dies anywhere: no magic, attach refuses. */
+/* Nobody else uses the memory yet. Dies anywhere: no magic, attach refuses it. */
 SHMIPC_API int shmipc_queue_init(void *memory, uint64_t size_bytes, const shmipc_queue_config *config)
 {
     shmipc__queue_shared *h = (shmipc__queue_shared *)memory;
-    uint64_t *words, size, i;
-    uint32_t stride;
-    int rc = shmipc__queue_layout(config, &stride, &size);
-    if (rc || !shmipc__queue_aligned(memory) || size_bytes < size) return SHMIPC_EINVAL;
-    shmipc__store_relaxed_u32(&h->magic, 0);
-    shmipc__store_relaxed_u32(&h->stamp, SHMIPC__QUEUE_STAMP);
-    shmipc__store_relaxed_u32(&h->slots, config->slots);
-    shmipc__store_relaxed_u32(&h->chunks, config->chunks);
-    shmipc__store_relaxed_u32(&h->max_message, config->max_message);
-    shmipc__store_relaxed_u32(&h->stride, stride);
-    shmipc__store_relaxed_u32(&h->policy, config->policy);
-    shmipc__store_relaxed_u64(&h->size, size);
+    unsigned char *chunk = (unsigned char *)memory;
+    uint32_t field[8], i;
+    uint64_t at, size;
+    if (shmipc__queue_layout(config, field, &at, &size) || size_bytes < size) return SHMIPC_EINVAL;
+    if (!memory || (uintptr_t)memory % SHMIPC__LINE) return SHMIPC_EINVAL;
+    shmipc__store_relaxed_u32(&h->field[0], 0);
+    for (i = 1; i < 8; i++) shmipc__store_relaxed_u32(&h->field[i], field[i]);
     shmipc__store_relaxed_u64(&h->hint, 0);
     shmipc__store_relaxed_u64(&h->tail, 0);
     shmipc__store_relaxed_u64(&h->head, 0);
-    words = (uint64_t *)(void *)(h + 1);
-    for (i = 0; i < config->slots; i++) shmipc__store_relaxed_u64(&words[i], 0);
-    words = (uint64_t *)(void *)((unsigned char *)memory + size - (uint64_t)config->chunks * stride);
-    for (i = 0; i < config->chunks; i++) shmipc__store_relaxed_u64(&words[i * (stride / 8u)], SHMIPC__QUEUE_FREE);
-    shmipc__store_release_u32(&h->magic, SHMIPC__QUEUE_MAGIC);
+    for (i = 0; i < config->slots; i++) shmipc__store_relaxed_u64((uint64_t *)(void *)(h + 1) + i, 0);
+    for (i = 0; i < config->chunks; i++, at += field[5]) shmipc__store_relaxed_u64((uint64_t *)(void *)(chunk + at), 0);
+    shmipc__store_release_u32(&h->field[0], field[0]);
     return SHMIPC_OK;
 }
 
@@ -1243,118 +1213,105 @@ SHMIPC_API int shmipc_queue_attach(shmipc_queue *q, void *memory, uint64_t size_
                                    shmipc_queue_alive_fn alive, void *alive_arg)
 {
     shmipc__queue_shared *h = (shmipc__queue_shared *)memory;
-    shmipc_queue_config config;
-    uint32_t stride, shift = 0;
-    uint64_t size;
-    if (!q || !shmipc__queue_aligned(memory) || size_bytes < sizeof *h) return SHMIPC_EINVAL;
+    uint32_t seen[8], field[8], i;
+    uint64_t at, size;
+    if (!q || !memory || (uintptr_t)memory % SHMIPC__LINE || size_bytes < sizeof *h) return SHMIPC_EINVAL;
     if (owner >= SHMIPC__QUEUE_NOBODY) return SHMIPC_EINVAL;
-    if (shmipc__load_acquire_u32(&h->magic) != SHMIPC__QUEUE_MAGIC) return SHMIPC_EFOREIGN;
-    if (shmipc__load_relaxed_u32(&h->stamp) != SHMIPC__QUEUE_STAMP) return SHMIPC_ELAYOUT;
-    config.slots = shmipc__load_relaxed_u32(&h->slots);
-    config.chunks = shmipc__load_relaxed_u32(&h->chunks);
-    config.max_message = shmipc__load_relaxed_u32(&h->max_message);
-    config.policy = shmipc__load_relaxed_u32(&h->policy);
-    if (shmipc__queue_layout(&config, &stride, &size) || stride != shmipc__load_relaxed_u32(&h->stride) ||
-        size != shmipc__load_relaxed_u64(&h->size) || size > size_bytes) return SHMIPC_ECORRUPT;
-    while ((1u << shift) < config.slots) shift++;
+    for (i = 0; i < 8; i++) seen[i] = shmipc__load_acquire_u32(&h->field[i]);
+    if (seen[0] != SHMIPC__QUEUE_MAGIC) return SHMIPC_EFOREIGN;
+    if (seen[1] != SHMIPC__QUEUE_STAMP) return SHMIPC_ELAYOUT;
+    q->config.slots = seen[2];
+    q->config.chunks = seen[3];
+    q->config.max_message = seen[4];
+    q->config.policy = seen[6];
+    if (shmipc__queue_layout(&q->config, field, &at, &size) || size > size_bytes) return SHMIPC_ECORRUPT;
+    if (seen[5] != field[5] || seen[7] != field[7]) return SHMIPC_ECORRUPT;
     q->shared = memory;
     q->slot = (uint64_t *)(void *)(h + 1);
-    q->chunk = (unsigned char *)memory + (size - (uint64_t)config.chunks * stride);
+    q->chunk = (unsigned char *)memory + at;
     q->alive = alive;
     q->alive_arg = alive_arg;
-    q->slot_mask = config.slots - 1u;
-    q->slot_shift = shift;
-    q->chunks = config.chunks;
-    q->stride = stride;
-    q->max_message = config.max_message;
-    q->policy = config.policy;
+    q->stride = field[5];
+    for (q->shift = 0; (1u << q->shift) < q->config.slots; q->shift++) continue;
     q->owner = owner;
-    q->cursor = (uint32_t)((uint64_t)owner * 37u % config.chunks); /* producers begin apart */
-    q->spare = 0;
-    q->pending = 0;
+    q->cursor = (uint32_t)((uint64_t)owner * 37u % q->config.chunks); /* producers begin apart */
+    q->spare = q->padding = 0;
     return SHMIPC_OK;
 }
 
-/* ---- push ------------------------------------------------------------------------------------ */
+/* ---- push ---- */
 
+/* Dies after the CAS: a sweep finds no slot that names the chunk, and frees it. */
 SHMIPC__INLINE int shmipc__queue_claim_at(shmipc_queue *q, uint32_t c, uint64_t *w)
 {
-    *w = shmipc__load_relaxed_u64(shmipc__queue_word(q, c));
-    if ((*w & SHMIPC__QUEUE_STATE) != SHMIPC__QUEUE_FREE) return 0;
-    /* Q2, acquire. Dies after: a sweep finds no slot that names it, and frees it. */
-    if (!shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), w,
-                                (*w & SHMIPC__QUEUE_GENERATION) | SHMIPC__QUEUE_FILLING | q->owner)) return 0;
-    q->cursor = c + 1u == q->chunks ? 0 : c + 1u;
+    uint64_t *word = shmipc__queue_chunk(q, c);
+    *w = shmipc__load_relaxed_u64(word);
+    if (*w & SHMIPC__QUEUE_STATE) return 0;
+    if (!shmipc__cas_acqrel_u64(word, w, *w | SHMIPC__QUEUE_FILLING | q->owner)) return 0; /* Q2 */
+    q->cursor = c + 1u == q->config.chunks ? 0 : c + 1u;
     return 1;
 }
 
 /* Two equal collects: at some instant between them no chunk was free. One look does not show that. */
 SHMIPC__NOINLINE static int shmipc__queue_claim_any(shmipc_queue *q, uint32_t *c)
 {
-    uint64_t w, sum, before = 0, turns = SHMIPC__QUEUE_PATIENCE(q) / 1024u;
-    uint32_t i, at = q->cursor, lap;
-    for (lap = 0; turns--; lap++, before = sum) {
-        for (sum = 0, i = 0; i < q->chunks; i++) {
-            if (shmipc__queue_claim_at(q, at, &w)) return *c = at, SHMIPC_OK;
-            sum += w;
-            at = at + 1u == q->chunks ? 0 : at + 1u;
-        }
-        if (lap && sum == before) return SHMIPC_EBUSY;
+    uint64_t w, sum, before = 0;
+    uint32_t turns, at = q->cursor, start = at;
+    for (sum = turns = 0; turns < SHMIPC__QUEUE_PATIENCE; turns++) {
+        if (shmipc__queue_claim_at(q, at, &w)) return *c = at, SHMIPC_OK;
+        sum += w;
+        at = at + 1u == q->config.chunks ? 0 : at + 1u;
+        if (at != start) continue;
+        if (turns >= q->config.chunks && sum == before) return SHMIPC_EBUSY;
+        before = sum;
+        sum = 0;
     }
     return SHMIPC_ECORRUPT;
 }
 
 SHMIPC__INLINE int shmipc__queue_claim(shmipc_queue *q, uint32_t *c)
 {
-    uint64_t w;
-    if (SHMIPC__LIKELY(q->spare != 0)) {
-        *c = q->spare - 1u;
-        q->spare = 0;
-        return SHMIPC_OK;
-    }
-    *c = q->cursor;
-    return shmipc__queue_claim_at(q, *c, &w) ? SHMIPC_OK : shmipc__queue_claim_any(q, c);
-}
-
-/* A chunk of ours that no slot names. Dies before the store: a sweep frees it. */
-static void shmipc__queue_keep(shmipc_queue *q, uint32_t c)
-{
-    uint64_t *word = shmipc__queue_word(q, c);
-    if (q->spare == 0) q->spare = c + 1u;
-    else shmipc__store_release_u64(word, shmipc__queue_freed(shmipc__load_relaxed_u64(word))); /* Q2 */
-}
-
-/* The slot that position p needs still names a chunk of the round before: full, or merely not emptied yet? */
-static int shmipc__queue_room(shmipc_queue *q, uint64_t *slot, uint64_t s)
-{
-    uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
-    uint64_t w;
-    if (c >= q->chunks) return SHMIPC_ECORRUPT;
-    w = shmipc__load_acquire_u64(shmipc__queue_word(q, c)); /* Q2 */
-    if ((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)
-        return shmipc__load_relaxed_u64(slot) == s ? SHMIPC_EFULL : SHMIPC_OK;
-    shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s)); /* its taker may be dead or stopped: we help */
+    if (SHMIPC__UNLIKELY(!q->spare)) return shmipc__queue_claim_any(q, c);
+    *c = q->spare - 1u;
+    q->spare = 0;
     return SHMIPC_OK;
 }
 
-/* From p, which nobody passed unfilled, to the first vacant position: *s is its slot. */
+/* A chunk of ours that no slot names, filled or read. Dies before: a sweep does it. */
+SHMIPC__INLINE void shmipc__queue_free(shmipc_queue *q, uint32_t c)
+{
+    uint64_t *word = shmipc__queue_chunk(q, c);
+    shmipc__store_release_u64(word, shmipc__queue_freed(shmipc__load_relaxed_u64(word))); /* Q2 */
+}
+
+/* The slot still names a chunk of the round before. Full, or taken and not yet emptied, its taker dead or stopped? */
+static int shmipc__queue_room(shmipc_queue *q, uint64_t *slot, uint64_t s)
+{
+    uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK) - 1u;
+    if (c >= q->config.chunks) return SHMIPC_ECORRUPT;
+    if ((shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)) & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) /* Q2 */
+        return shmipc__load_relaxed_u64(slot) == s ? SHMIPC_EFULL : SHMIPC_OK;
+    shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
+    return SHMIPC_OK;
+}
+
+/* From p, before which all is filled, to the first vacant position; *s is its slot. */
 SHMIPC__NOINLINE static int shmipc__queue_place_slow(shmipc_queue *q, uint64_t *p, uint64_t *s)
 {
-    uint64_t turns = SHMIPC__QUEUE_PATIENCE(q);
-    while (turns--) {
+    uint32_t turns;
+    for (turns = 0; turns < SHMIPC__QUEUE_PATIENCE; turns++) {
         uint64_t *slot = shmipc__queue_slot(q, *p);
         int64_t ahead;
-        int filled, rc;
-        *s = shmipc__load_acquire_u64(slot); /* Q1, Q4 */
+        int filled, rc = SHMIPC_ECORRUPT;
+        *s = shmipc__load_acquire_u64(slot); /* Q1, for Q4 */
         ahead = shmipc__queue_ahead(q, *s, *p);
-        filled = (*s & SHMIPC__QUEUE_CHUNK_BITS) != 0;
+        filled = (*s & SHMIPC__QUEUE_CHUNK) != 0;
         if (ahead == 0 && !filled) return SHMIPC_OK;
         if (ahead < 0) {
-            if (ahead != -1 || !filled) return SHMIPC_ECORRUPT;
-            rc = shmipc__queue_room(q, slot, *s);
+            if (ahead == -1 && filled) rc = shmipc__queue_room(q, slot, *s);
             if (rc) return rc;
         } else {
-            *p += ((uint64_t)(ahead - !filled) << q->slot_shift) + 1u; /* the last position the slot shows filled, +1 */
+            *p += ((uint64_t)(ahead - !filled) << q->shift) + 1u; /* behind the last position it shows filled */
         }
     }
     return SHMIPC_ECORRUPT;
@@ -1362,14 +1319,19 @@ SHMIPC__NOINLINE static int shmipc__queue_place_slow(shmipc_queue *q, uint64_t *
 
 SHMIPC__INLINE int shmipc__queue_place(shmipc_queue *q, uint64_t *p, uint64_t *s)
 {
-    *s = shmipc__load_acquire_u64(shmipc__queue_slot(q, *p)); /* Q4 */
+    *s = shmipc__load_relaxed_u64(shmipc__queue_slot(q, *p));
     return SHMIPC__LIKELY(*s == shmipc__queue_vacant(q, *p)) ? SHMIPC_OK : shmipc__queue_place_slow(q, p, s);
 }
 
-/* Publishes chunk c at the first vacant position from *p. Dies before the CAS: unpublished, a sweep frees it.
- * Dies after: the message is there, and whoever pushes or takes next passes the tail that was not stored. */
-SHMIPC__INLINE int shmipc__queue_publish(shmipc_queue *q, uint32_t c, uint64_t *p, uint64_t *s)
+/* Publishes chunk c at the first vacant position from *p. Dies before the CAS: a sweep frees the chunk. Dies after: the
+ * message is there, and those who come next pass the tail that was not stored. */
+SHMIPC__INLINE int shmipc__queue_publish(shmipc_queue *q, uint32_t c, uint32_t len, uint32_t tag, uint64_t *p,
+                                          uint64_t *s)
 {
+    uint32_t meta[2];
+    meta[0] = len;
+    meta[1] = tag;
+    shmipc__copy_in(shmipc__queue_chunk(q, c) + 1, meta, sizeof meta);
     while (!shmipc__cas_acqrel_u64(shmipc__queue_slot(q, *p), s, *s | (c + 1u))) { /* Q1 */
         int rc = shmipc__queue_place_slow(q, p, s);
         if (rc) return rc;
@@ -1378,22 +1340,14 @@ SHMIPC__INLINE int shmipc__queue_publish(shmipc_queue *q, uint32_t c, uint64_t *
     return SHMIPC_OK;
 }
 
-/* After a push, while its lines travel: claim the next chunk, and ask for the lines that the next push will write. */
+/* After a push, while its lines travel: claim the next chunk, and ask for the lines that the next pushes will write. */
 SHMIPC__INLINE void shmipc__queue_prepare(shmipc_queue *q, uint64_t p)
 {
     uint64_t w;
     uint32_t c = q->cursor;
     SHMIPC__PREFETCH_WRITE(shmipc__queue_slot(q, p + 8u));
-    SHMIPC__PREFETCH_WRITE(shmipc__queue_word(q, c + 2u < q->chunks ? c + 2u : 0));
-    if (q->spare == 0 && shmipc__queue_claim_at(q, c, &w)) q->spare = c + 1u;
-}
-
-SHMIPC__INLINE void shmipc__queue_fill(shmipc_queue *q, uint32_t c, uint32_t len, uint32_t tag)
-{
-    shmipc__queue_meta meta;
-    meta.len = len;
-    meta.tag = tag;
-    shmipc__copy_in(shmipc__queue_word(q, c) + 1, &meta, sizeof meta);
+    SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c + 2u < q->config.chunks ? c + 2u : 0));
+    if (!q->spare && shmipc__queue_claim_at(q, c, &w)) q->spare = c + 1u;
 }
 
 /* Room is looked for first: a full queue must not cost a copy. */
@@ -1402,16 +1356,15 @@ SHMIPC__INLINE int shmipc__queue_push_at(shmipc_queue *q, const void *data, uint
     uint64_t s;
     uint32_t c;
     int rc;
-    if (SHMIPC__UNLIKELY(len > q->max_message)) return SHMIPC_EMSGSIZE;
-    if (SHMIPC__UNLIKELY(data == NULL && len)) return SHMIPC_EINVAL;
+    if (SHMIPC__UNLIKELY(len > q->config.max_message)) return SHMIPC_EMSGSIZE;
+    if (SHMIPC__UNLIKELY(!data && len)) return SHMIPC_EINVAL;
     rc = shmipc__queue_place(q, p, &s);
+    if (!rc) rc = shmipc__queue_claim(q, &c);
     if (rc) return rc;
-    rc = shmipc__queue_claim(q, &c);
-    if (rc) return rc;
-    shmipc__queue_fill(q, c, len, tag);
-    if (len) shmipc__copy_in(shmipc__queue_word(q, c) + 2, data, len);
-    rc = shmipc__queue_publish(q, c, p, &s);
-    if (rc) shmipc__queue_keep(q, c);
+    if (len) shmipc__copy_in(shmipc__queue_chunk(q, c) + 2, data, len);
+    rc = shmipc__queue_publish(q, c, len, tag, p, &s);
+    if (rc) q->spare = c + 1u;
+    else shmipc__queue_prepare(q, *p);
     return rc;
 }
 
@@ -1422,10 +1375,8 @@ SHMIPC_API int shmipc_queue_push(shmipc_queue *q, const void *data, uint32_t len
     if (SHMIPC__UNLIKELY(!q)) return SHMIPC_EINVAL;
     p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
     rc = shmipc__queue_push_at(q, data, len_bytes, tag, &p);
-    if (rc) return rc;
-    shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
-    shmipc__queue_prepare(q, p);
-    return SHMIPC_OK;
+    if (!rc) shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
+    return rc;
 }
 
 SHMIPC_API int shmipc_queue_push_many(shmipc_queue *q, const shmipc_queue_item *items, uint32_t count)
@@ -1435,21 +1386,18 @@ SHMIPC_API int shmipc_queue_push_many(shmipc_queue *q, const shmipc_queue_item *
     int rc = SHMIPC_OK;
     if (!q || !items || count == 0 || count > INT32_MAX) return SHMIPC_EINVAL;
     p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
-    for (i = 0; i < count; i++) {
+    for (i = 0; i < count && !rc; i += !rc)
         rc = shmipc__queue_push_at(q, items[i].data, items[i].len_bytes, items[i].tag, &p);
-        if (rc) break;
-        shmipc__queue_prepare(q, p);
-    }
     if (i) shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
     return i ? (int)i : rc;
 }
 
-/* The caller's copy of a loan or view must agree with the chunk: the second release of a message is an error, not harm. */
-static int shmipc__queue_owns(const shmipc_queue *q, const shmipc_queue_msg *m, uint64_t state)
+/* Does the caller's loan or message agree with its chunk? To release twice is an error, and does no harm. */
+SHMIPC__INLINE int shmipc__queue_owns(const shmipc_queue *q, const shmipc_queue_msg *m, uint64_t state)
 {
-    if (!q || !m || !m->data || m->chunk >= q->chunks) return SHMIPC_EINVAL;
-    if ((m->word & (SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_OWNER)) != (state | q->owner)) return SHMIPC_ESTATE;
-    return shmipc__load_relaxed_u64(shmipc__queue_word(q, m->chunk)) == m->word ? SHMIPC_OK : SHMIPC_ESTATE;
+    if (!q || !m || !m->data || m->chunk >= q->config.chunks) return SHMIPC_EINVAL;
+    if ((m->word & (SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_NOBODY)) != (state | q->owner)) return SHMIPC_ESTATE;
+    return shmipc__load_relaxed_u64(shmipc__queue_chunk(q, m->chunk)) == m->word ? SHMIPC_OK : SHMIPC_ESTATE;
 }
 
 SHMIPC_API int shmipc_queue_loan(shmipc_queue *q, uint32_t len_bytes, shmipc_queue_msg *m)
@@ -1457,15 +1405,14 @@ SHMIPC_API int shmipc_queue_loan(shmipc_queue *q, uint32_t len_bytes, shmipc_que
     uint32_t c;
     int rc;
     if (!q || !m) return SHMIPC_EINVAL;
-    if (len_bytes > q->max_message) return SHMIPC_EMSGSIZE;
+    if (len_bytes > q->config.max_message) return SHMIPC_EMSGSIZE;
     rc = shmipc__queue_claim(q, &c);
     if (rc) return rc;
-    m->data = shmipc__queue_word(q, c) + 2;
-    m->word = shmipc__load_relaxed_u64(shmipc__queue_word(q, c));
+    m->data = shmipc__queue_chunk(q, c) + 2;
+    m->word = shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c));
     m->len_bytes = len_bytes;
-    m->tag = 0;
     m->chunk = c;
-    m->redelivered = 0;
+    m->tag = m->redelivered = 0;
     return SHMIPC_OK;
 }
 
@@ -1474,11 +1421,10 @@ SHMIPC_API int shmipc_queue_commit(shmipc_queue *q, shmipc_queue_msg *m)
     uint64_t p, s;
     int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_FILLING);
     if (rc) return rc;
-    if (m->len_bytes > q->max_message) return SHMIPC_EMSGSIZE;
-    shmipc__queue_fill(q, m->chunk, m->len_bytes, m->tag);
+    if (m->len_bytes > q->config.max_message) return SHMIPC_EMSGSIZE;
     p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
     rc = shmipc__queue_place(q, &p, &s);
-    if (!rc) rc = shmipc__queue_publish(q, m->chunk, &p, &s);
+    if (!rc) rc = shmipc__queue_publish(q, m->chunk, m->len_bytes, m->tag, &p, &s);
     if (rc) return rc;
     m->data = NULL;
     shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
@@ -1491,182 +1437,170 @@ SHMIPC_API int shmipc_queue_discard(shmipc_queue *q, shmipc_queue_msg *m)
     int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_FILLING);
     if (rc) return rc;
     m->data = NULL;
-    shmipc__queue_keep(q, m->chunk);
+    if (q->spare) shmipc__queue_free(q, m->chunk);
+    else q->spare = m->chunk + 1u;
     return SHMIPC_OK;
 }
 
-/* ---- what the dead held ------------------------------------------------------------------------ */
-
-SHMIPC__INLINE int shmipc__queue_dead(const shmipc_queue *q, uint32_t owner)
+SHMIPC_API int shmipc_queue_detach(shmipc_queue *q)
 {
+    if (!q) return SHMIPC_EINVAL;
+    if (q->spare) shmipc__queue_free(q, q->spare - 1u);
+    q->spare = 0;
+    return SHMIPC_OK;
+}
+
+/* ---- take ---- */
+
+static int shmipc__queue_dead(const shmipc_queue *q, uint64_t w)
+{
+    uint32_t owner = (uint32_t)(w & SHMIPC__QUEUE_NOBODY);
     return owner != q->owner && q->alive && !q->alive(q->alive_arg, owner);
 }
 
-/* Which slot names chunk c: its word, or 0. */
+/* The slot that names chunk c: its word, or 0. */
 static uint64_t shmipc__queue_named(const shmipc_queue *q, uint32_t c, uint64_t **slot)
 {
     uint32_t i;
-    for (i = 0; i <= q->slot_mask; i++) {
-        uint64_t s = shmipc__load_acquire_u64(&q->slot[i]); /* Q1 */
-        if ((s & SHMIPC__QUEUE_CHUNK_BITS) == (uint64_t)c + 1u) return *slot = &q->slot[i], s;
+    for (i = 0; i < q->config.slots; i++) {
+        uint64_t s = shmipc__load_acquire_u64(*slot = q->slot + i); /* Q1 */
+        if ((s & SHMIPC__QUEUE_CHUNK) == c + 1u) return s;
     }
     return 0;
 }
 
-/* c was held by a dead owner (word w) who may not have emptied its slot. A slot that names a later life of the chunk
- * shows by Q1 that the word is no longer w: without that look a living message would be erased. */
+/* The dead owner that holds c by word w may not have emptied its slot. When a slot names a later life of the chunk, Q1
+ * shows that the word is no longer w: without that look a living message would be erased. */
 static void shmipc__queue_unname(const shmipc_queue *q, uint32_t c, uint64_t w)
 {
-    uint64_t *slot = NULL, s = shmipc__queue_named(q, c, &slot);
-    if (s && shmipc__load_relaxed_u64(shmipc__queue_word(q, c)) == w)
+    uint64_t *slot, s = shmipc__queue_named(q, c, &slot);
+    if (s && shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c)) == w)
         shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
 }
 
-/* Before a chunk becomes RETURNED, always: somebody who saw the old version and found nothing may be about to clear. */
+/* Before a chunk becomes RETURNED, always: who saw the version before, and found nothing, may be about to clear it. */
 static void shmipc__queue_raise(shmipc_queue *q)
 {
     uint64_t *hint = &shmipc__queue_of(q)->hint, now = shmipc__load_relaxed_u64(hint);
-    while (!shmipc__cas_acqrel_u64(hint, &now, ((now | 1u) + 2u))) continue; /* Q5 */
+    while (!shmipc__cas_acqrel_u64(hint, &now, (now | 1u) + 2u)) continue; /* Q5 */
 }
 
-/* ---- take ------------------------------------------------------------------------------------ */
-
-/* The message in chunk c is ours by word w. */
+/* The message in chunk c, ours by word w. */
 SHMIPC__INLINE int shmipc__queue_view(shmipc_queue *q, uint32_t c, uint64_t w, shmipc_queue_msg *m)
 {
-    shmipc__queue_meta meta;
-    shmipc__copy_out(&meta, shmipc__queue_word(q, c) + 1, sizeof meta);
-    if (SHMIPC__UNLIKELY(meta.len > q->max_message)) return SHMIPC_ECORRUPT;
-    m->data = shmipc__queue_word(q, c) + 2;
+    uint32_t meta[2];
+    shmipc__copy_out(meta, shmipc__queue_chunk(q, c) + 1, sizeof meta);
+    if (SHMIPC__UNLIKELY(meta[0] > q->config.max_message)) return SHMIPC_ECORRUPT;
+    m->data = shmipc__queue_chunk(q, c) + 2;
     m->word = w;
-    m->len_bytes = meta.len;
-    m->tag = meta.tag;
+    m->len_bytes = meta[0];
+    m->tag = meta[1];
     m->chunk = c;
-    m->redelivered = (uint32_t)((w & SHMIPC__QUEUE_COUNT) >> 20);
-    return SHMIPC_OK;
+    m->redelivered = (uint32_t)((w & SHMIPC__QUEUE_COUNT) / SHMIPC__QUEUE_ONCE);
+    return 1;
 }
 
-/* Takes chunk c if it was returned, or if a dead owner holds it: 1, or 0. Each failed CAS is looked at again: what was
- * held by the dead may have been returned meanwhile, under the hint that we are about to clear. */
+/* Takes c if it was returned, or a dead owner holds it: 1, else 0. After a failed CAS look again: what the dead held
+ * may be RETURNED by now, under the very version of the hint that we are about to clear. */
 static int shmipc__queue_take_back(shmipc_queue *q, uint32_t c, uint64_t *w)
 {
-    uint64_t *word = shmipc__queue_word(q, c), next;
-    *w = shmipc__load_acquire_u64(word); /* Q3 */
-    for (;;) {
-        uint64_t state = *w & SHMIPC__QUEUE_STATE;
+    uint64_t next, state;
+    *w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)); /* Q3 */
+    do {
+        state = *w & SHMIPC__QUEUE_STATE;
         if (state == SHMIPC__QUEUE_RETURNED) {
-            next = *w & ~(SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_OWNER);
-        } else if (state == SHMIPC__QUEUE_HELD && q->policy == SHMIPC_QUEUE_REDELIVER &&
-                   shmipc__queue_dead(q, (uint32_t)(*w & SHMIPC__QUEUE_OWNER))) {
+            next = *w | SHMIPC__QUEUE_HELD | q->owner;
+        } else if (state == SHMIPC__QUEUE_HELD && !q->config.policy && shmipc__queue_dead(q, *w)) { /* REDELIVER */
             shmipc__queue_unname(q, c, *w);
-            next = shmipc__queue_recounted(*w);
+            next = shmipc__queue_recounted(*w) | SHMIPC__QUEUE_HELD | q->owner;
         } else {
             return 0;
         }
-        next |= SHMIPC__QUEUE_HELD | q->owner;
-        if (shmipc__cas_acqrel_u64(word, w, next)) return *w = next, 1; /* Q3 */
-    }
+    } while (!shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), w, next)); /* Q3 */
+    *w = next;
+    return 1;
 }
 
-/* The hint says that something was returned. 1: taken; 0: nothing, and the hint is cleared to *hint. */
+/* The hint says that something was returned. 1: taken; 0: nothing there, and *hint is what it is now. */
 SHMIPC__NOINLINE static int shmipc__queue_take_returned(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *hint)
 {
-    uint64_t w, turns = SHMIPC__QUEUE_PATIENCE(q) / 1024u;
+    uint64_t w;
     uint32_t c;
-    int rc;
-    while (turns--) {
-        for (c = 0; c < q->chunks; c++) {
-            if (!shmipc__queue_take_back(q, c, &w)) continue;
-            rc = shmipc__queue_view(q, c, w, m);
-            return rc ? rc : 1;
+    for (c = 0; c < q->config.chunks; c++)
+        if (shmipc__queue_take_back(q, c, &w)) return shmipc__queue_view(q, c, w, m);
+    if (shmipc__cas_acqrel_u64(&shmipc__queue_of(q)->hint, hint, *hint - 1u)) --*hint; /* Q5 */
+    return 0;
+}
+
+/* The message at the first filled position from *p: 1; 0 if there is none. */
+SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *p)
+{
+    uint32_t c, turns;
+    for (turns = 0; turns < SHMIPC__QUEUE_PATIENCE; turns++) {
+        uint64_t *slot = shmipc__queue_slot(q, *p), s = shmipc__load_acquire_u64(slot), w, mine = 0; /* Q1, for Q4 */
+        int64_t ahead = shmipc__queue_ahead(q, s, *p);
+        if (SHMIPC__UNLIKELY(ahead)) {
+            if (ahead < 0) return SHMIPC_ECORRUPT;
+            *p += ((uint64_t)(ahead - 1) << q->shift) + 1u; /* behind the last position it shows emptied */
+            continue;
         }
-        if (!(*hint & 1u)) return 0; /* somebody else cleared it */
-        if (shmipc__cas_acqrel_u64(&shmipc__queue_of(q)->hint, hint, *hint - 1u)) { /* Q5 */
-            --*hint;
-            return 0;
+        if (!(s & SHMIPC__QUEUE_CHUNK)) return 0;
+        c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK) - 1u;
+        if (SHMIPC__UNLIKELY(c >= q->config.chunks)) return SHMIPC_ECORRUPT;
+        SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c));
+        w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)); /* Q2 */
+        if ((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) {
+            if (shmipc__load_relaxed_u64(slot) != s) continue; /* w may be a later life's, unpublished */
+            mine = (w | SHMIPC__QUEUE_HELD | SHMIPC__QUEUE_NOBODY) - SHMIPC__QUEUE_NOBODY + q->owner;
+            if (!shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), &w, mine)) continue; /* Q3 */
         }
+        /* Taken, by us or another: empty the slot, and only then the chunk is freed. Dies before: others do both. */
+        shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
+        ++*p;
+        if (mine) return shmipc__queue_view(q, c, mine, m);
     }
     return SHMIPC_ECORRUPT;
 }
 
-/* The lines that the next takes will want, if they are there yet. Reads only what a look-ahead may misread. */
+/* The lines that the next take will write, if the slots name them already. */
 SHMIPC__INLINE void shmipc__queue_look_ahead(const shmipc_queue *q, uint64_t p)
 {
 #ifndef SHMIPC_ATOMICS_HEADER
-    uint64_t s = shmipc__load_relaxed_u64(shmipc__queue_slot(q, p));
-    uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
-    if (c < q->chunks) SHMIPC__PREFETCH_WRITE(shmipc__queue_word(q, c));
+    uint32_t c = (uint32_t)(shmipc__load_relaxed_u64(shmipc__queue_slot(q, p)) & SHMIPC__QUEUE_CHUNK) - 1u;
+    if (c < q->config.chunks) SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c));
 #else
     (void)q, (void)p;
 #endif
 }
 
-/* The message at the first filled position from *p: 1; 0 if there is none; or an error. */
-SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *p)
-{
-    uint64_t turns = SHMIPC__QUEUE_PATIENCE(q), s, w, mine, *slot, *word;
-    uint32_t c;
-    int64_t ahead;
-    while (turns--) {
-        slot = shmipc__queue_slot(q, *p);
-        s = shmipc__load_acquire_u64(slot); /* Q1, Q4 */
-        ahead = shmipc__queue_ahead(q, s, *p);
-        if (SHMIPC__UNLIKELY(ahead != 0)) {
-            if (ahead < 0) return SHMIPC_ECORRUPT;
-            *p += ((uint64_t)(ahead - 1) << q->slot_shift) + 1u; /* the last position the slot shows emptied, +1 */
-            continue;
-        }
-        if ((s & SHMIPC__QUEUE_CHUNK_BITS) == 0) return 0;
-        c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK_BITS) - 1u;
-        if (SHMIPC__UNLIKELY(c >= q->chunks)) return SHMIPC_ECORRUPT;
-        word = shmipc__queue_word(q, c);
-        SHMIPC__PREFETCH_WRITE(word);
-        w = shmipc__load_acquire_u64(word); /* Q2 */
-        mine = 0;
-        if (SHMIPC__LIKELY((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)) {
-            if (shmipc__load_relaxed_u64(slot) != s) continue; /* w may be a later life of the chunk, unpublished */
-            mine = (w & SHMIPC__QUEUE_GENERATION) | SHMIPC__QUEUE_HELD | q->owner;
-            if (!shmipc__cas_acqrel_u64(word, &w, mine)) continue; /* Q3. Dies after: redelivered or reported */
-        }
-        /* Taken, by us or somebody else: empty the slot before the chunk can become free. Dies before: others do it. */
-        shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
-        ++*p;
-        if (!mine) continue;
-        shmipc__queue_look_ahead(q, *p + 1u);
-        return shmipc__queue_view(q, c, mine, m) ? SHMIPC_ECORRUPT : 1;
-    }
-    return SHMIPC_ECORRUPT;
-}
-
 SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, uint32_t count)
 {
-    uint64_t p, hint, now;
-    uint32_t n = 0;
+    uint64_t p, hint, seen;
+    uint32_t turns, n = 0;
     int rc;
     if (SHMIPC__UNLIKELY(!q || !msgs || count == 0 || count > INT32_MAX)) return SHMIPC_EINVAL;
-    if (SHMIPC__UNLIKELY(q->pending)) {
-        q->pending = 0;
-        *msgs = q->kept;
-        return 1;
-    }
     hint = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
-    for (;;) {
-        while (SHMIPC__UNLIKELY(hint & 1u)) {
+    for (turns = 0; turns < SHMIPC__QUEUE_PATIENCE; turns++) {
+        rc = 0;
+        if (SHMIPC__UNLIKELY(hint & 1u)) {
             rc = shmipc__queue_take_returned(q, &msgs[n], &hint);
-            if (rc == 0) continue;
             if (rc < 0) return n ? (int)n : rc;
-            if (++n == count) return (int)n;
+            n += (uint32_t)rc;
+            if (n == count) return (int)n;
+            continue;
         }
         p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->head); /* Q4 */
-        do rc = shmipc__queue_take_at(q, &msgs[n], &p);
-        while (rc > 0 && ++n < count);
-        shmipc__queue_advance(&shmipc__queue_of(q)->head, p);
-        if (n) return (int)n;
-        if (rc < 0) return rc;
-        now = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
-        if (now == hint) return SHMIPC_EAGAIN;
-        hint = now;
+        while (n < count && (rc = shmipc__queue_take_at(q, &msgs[n], &p)) > 0) n++;
+        if (n || rc) {
+            shmipc__queue_advance(&shmipc__queue_of(q)->head, p);
+            shmipc__queue_look_ahead(q, p + 1u);
+            return n ? (int)n : rc;
+        }
+        seen = hint;
+        hint = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
+        if (hint == seen) return SHMIPC_EAGAIN;
     }
+    return SHMIPC_ECORRUPT;
 }
 
 SHMIPC_API int shmipc_queue_take(shmipc_queue *q, shmipc_queue_msg *m)
@@ -1675,27 +1609,25 @@ SHMIPC_API int shmipc_queue_take(shmipc_queue *q, shmipc_queue_msg *m)
     return rc > 0 ? SHMIPC_OK : rc;
 }
 
-/* Dies before the store: redelivered or reported. After: done. */
+/* Dies before the chunk is free: redelivered or reported. After: done. */
 SHMIPC_API int shmipc_queue_release(shmipc_queue *q, shmipc_queue_msg *m)
 {
     int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
     if (SHMIPC__UNLIKELY(rc)) return rc;
     m->data = NULL;
-    shmipc__store_release_u64(shmipc__queue_word(q, m->chunk), shmipc__queue_freed(m->word)); /* Q2 */
+    shmipc__queue_free(q, m->chunk);
     return SHMIPC_OK;
 }
 
-/* Like a sweep of ourselves, for one message. Its slot is empty already. Dies before the CAS: redelivered all the same. */
+/* A sweep of one's own message; its slot is empty already. Dies before the CAS: redelivered or reported as well. */
 SHMIPC_API int shmipc_queue_reject(shmipc_queue *q, shmipc_queue_msg *m)
 {
-    uint64_t w;
     int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
     if (rc) return rc;
     m->data = NULL;
-    w = m->word;
     shmipc__queue_raise(q);
-    shmipc__cas_acqrel_u64(shmipc__queue_word(q, m->chunk), &w,
-                           shmipc__queue_recounted(w) | SHMIPC__QUEUE_RETURNED); /* Q3 */
+    shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, m->chunk), &m->word,
+                           shmipc__queue_recounted(m->word) | SHMIPC__QUEUE_RETURNED); /* Q3 */
     return SHMIPC_OK;
 }
 
@@ -1704,57 +1636,39 @@ SHMIPC_API int shmipc_queue_recv(shmipc_queue *q, void *buffer, uint32_t size_by
     shmipc_queue_msg m;
     int rc = !q || (!buffer && size_bytes) ? SHMIPC_EINVAL : shmipc_queue_take_many(q, &m, 1);
     if (rc <= 0) return rc;
-    if (SHMIPC__UNLIKELY(m.len_bytes > size_bytes)) {
-        q->pending = 1;
-        q->kept = m;
-        return SHMIPC_EMSGSIZE;
-    }
+    if (SHMIPC__UNLIKELY(m.len_bytes > size_bytes)) return shmipc_queue_reject(q, &m), SHMIPC_EMSGSIZE;
     if (m.len_bytes) shmipc__copy_out(buffer, m.data, m.len_bytes);
     if (tag) *tag = m.tag;
-    rc = shmipc_queue_release(q, &m);
-    return rc ? rc : (int)m.len_bytes;
+    shmipc__queue_free(q, m.chunk);
+    return (int)m.len_bytes;
 }
 
-SHMIPC_API int shmipc_queue_detach(shmipc_queue *q)
-{
-    uint32_t c;
-    if (!q) return SHMIPC_EINVAL;
-    if (q->pending) shmipc_queue_reject(q, &q->kept);
-    q->pending = 0;
-    if (q->spare) {
-        c = q->spare - 1u;
-        shmipc__store_release_u64(shmipc__queue_word(q, c),
-                                  shmipc__queue_freed(shmipc__load_relaxed_u64(shmipc__queue_word(q, c)))); /* Q2 */
-    }
-    q->spare = 0;
-    return SHMIPC_OK;
-}
+/* ---- sweep ---- */
 
-/* ---- sweep ------------------------------------------------------------------------------------ */
-
-/* A chunk that a dead owner filled (word w): published if a slot names it, and then nobody's, so that the owner's index
- * can be used again; else free. The slots are read after the word and after the death: Q2 shows older namings emptied. */
+/* A dead owner was filling c (word w). No slot names it: free. A slot does: it is published, and nobody's from now on.
+ * The slots are read after the word and the death: Q2 shows older namings emptied, and no publication is overlooked. */
 static int shmipc__queue_sweep_filling(shmipc_queue *q, uint32_t c, uint64_t w)
 {
-    uint64_t *slot = NULL, next = shmipc__queue_freed(w);
-    if (shmipc__queue_named(q, c, &slot)) next = w | SHMIPC__QUEUE_NOBODY;
-    return shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next); /* Q2 */
+    uint64_t *slot, next = shmipc__queue_named(q, c, &slot) ? w | SHMIPC__QUEUE_NOBODY : shmipc__queue_freed(w);
+    return shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), &w, next); /* Q2 */
 }
 
+/* A dead owner held c. To report it we hold it meanwhile, so that it stays unchanged. Dies then: reported once more. */
 static int shmipc__queue_sweep_held(shmipc_queue *q, uint32_t c, uint64_t w, shmipc_queue_report_fn report, void *arg)
 {
     uint64_t next = shmipc__queue_recounted(w);
     shmipc_queue_msg m;
     shmipc__queue_unname(q, c, w);
-    if (q->policy == SHMIPC_QUEUE_REDELIVER) {
+    if (q->config.policy == SHMIPC_QUEUE_REDELIVER) {
         shmipc__queue_raise(q);
-        return shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next | SHMIPC__QUEUE_RETURNED); /* Q3 */
+        next |= SHMIPC__QUEUE_RETURNED;
+    } else {
+        next |= SHMIPC__QUEUE_HELD | q->owner;
     }
-    /* Held by the one that reports it, so that it stays unchanged meanwhile. Dies before release: reported again. */
-    next |= SHMIPC__QUEUE_HELD | q->owner;
-    if (!shmipc__cas_acqrel_u64(shmipc__queue_word(q, c), &w, next)) return 0; /* Q3 */
-    if (shmipc__queue_view(q, c, next, &m) == SHMIPC_OK && report) report(arg, &m);
-    shmipc__store_release_u64(shmipc__queue_word(q, c), shmipc__queue_freed(next)); /* Q2 */
+    if (!shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), &w, next)) return 0; /* Q3 */
+    if (q->config.policy == SHMIPC_QUEUE_REDELIVER) return 1;
+    if (shmipc__queue_view(q, c, next, &m) > 0 && report) report(arg, &m);
+    shmipc__queue_free(q, c);
     return 1;
 }
 
@@ -1763,12 +1677,11 @@ SHMIPC_API int shmipc_queue_sweep(shmipc_queue *q, uint32_t owner, shmipc_queue_
     uint32_t c;
     int changed = 0;
     if (!q || owner >= SHMIPC__QUEUE_NOBODY || !q->alive) return SHMIPC_EINVAL;
-    if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY; /* before any word is read: a later look sees all it did */
-    for (c = 0; c < q->chunks; c++) {
-        uint64_t w = shmipc__load_acquire_u64(shmipc__queue_word(q, c)), state = w & SHMIPC__QUEUE_STATE; /* Q2 */
-        if ((w & SHMIPC__QUEUE_OWNER) != owner) continue;
-        if (state != SHMIPC__QUEUE_FILLING && state != SHMIPC__QUEUE_HELD) continue;
-        /* Still dead? Another sweep may have ended and the index have a new owner, whose word this is. */
+    if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY; /* first, so that every word read shows all it did */
+    for (c = 0; c < q->config.chunks; c++) {
+        uint64_t w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)), state = w & SHMIPC__QUEUE_STATE; /* Q2, Q3 */
+        if ((w & SHMIPC__QUEUE_NOBODY) != owner || !(state & SHMIPC__QUEUE_FILLING)) continue; /* or HELD */
+        /* Still dead? If another sweep has ended, the index may have a new owner, and this may be his word. */
         if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY;
         changed += state == SHMIPC__QUEUE_FILLING ? shmipc__queue_sweep_filling(q, c, w)
                                                   : shmipc__queue_sweep_held(q, c, w, report, report_arg);
@@ -1778,24 +1691,16 @@ SHMIPC_API int shmipc_queue_sweep(shmipc_queue *q, uint32_t owner, shmipc_queue_
 
 SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *q, shmipc_queue_stats *stats)
 {
-    shmipc_queue_stats st;
-    uint64_t w, *slot;
-    uint32_t c;
+    uint32_t c, states[4];
     if (!q || !stats) return SHMIPC_EINVAL;
-    st.pushed = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail);
-    st.taken = shmipc__load_acquire_u64(&shmipc__queue_of(q)->head);
-    st.slots = q->slot_mask + 1u;
-    st.chunks = q->chunks;
-    st.untaken = st.returned = st.held = st.filling = st.free_chunks = st.padding = 0;
-    (void)slot;
-    for (c = 0; c < q->chunks; c++) {
-        w = shmipc__load_relaxed_u64(shmipc__queue_word(q, c)) & SHMIPC__QUEUE_STATE;
-        st.free_chunks += w == SHMIPC__QUEUE_FREE;
-        st.returned += w == SHMIPC__QUEUE_RETURNED;
-        st.held += w == SHMIPC__QUEUE_HELD;
-        st.filling += w == SHMIPC__QUEUE_FILLING;
-    }
-    *stats = st;
+    stats->pushed = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail);
+    stats->taken = shmipc__load_acquire_u64(&shmipc__queue_of(q)->head);
+    states[0] = states[1] = states[2] = states[3] = 0;
+    for (c = 0; c < q->config.chunks; c++) states[shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c)) >> 24 & 3u]++;
+    stats->free_chunks = states[0];
+    stats->filling = states[1];
+    stats->returned = states[2];
+    stats->held = states[3];
     return SHMIPC_OK;
 }
 
