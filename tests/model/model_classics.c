@@ -9,12 +9,15 @@
 
 static uint32_t x, y, z, w;
 static uint32_t r[8];
+static uint64_t cell[2];
 static int variant;
 
 static void zero(void)
 {
     x = y = z = w = 0;
     memset(r, 0, sizeof r);
+    cell[0] = cell[1] = 0;
+    ex_name(cell, sizeof cell, "payload");
     ex_name(&x, 4, "x");
     ex_name(&y, 4, "y");
     ex_name(&z, 4, "z");
@@ -217,10 +220,304 @@ static void random_programs(int count, int threads, int len, int ops, int kills,
     ex.failures += m.failed;
 }
 
+
+/* ---- planted classical errors, each beside its correct form ---- */
+
+enum { BROKEN, SOUND };
+static int form;
+
+static void plant(const char *name, const char *text, void (*final)(void), ex_fn a, ex_fn b, void (*more)(ex_model *m))
+{
+    ex_model m;
+    int k;
+    for (k = BROKEN; k <= SOUND; k++) {
+        form = k;
+        ex_new(&m, name, zero, final);
+        ex_thread(&m, "first", a, (void *)(intptr_t)0);
+        ex_thread(&m, "second", b, (void *)(intptr_t)1);
+        if (more) more(&m);
+        if (form == SOUND) ex_weaken_all(&m);
+        else ex_must_fail(&m, text);
+    }
+}
+static void payload_write(uint64_t v)
+{
+    uint64_t two[2];
+    two[0] = two[1] = v;
+    shmipc__copy_in(cell, two, sizeof two);
+}
+static void payload_check(void)
+{
+    uint64_t two[2];
+    shmipc__copy_out(two, cell, sizeof two);
+    ex_assert(two[0] == two[1]);
+}
+
+/* Peterson's lock: x, y are the flags, z the turn. Plain stores let both enter; an exchange of the turn reads what the
+ * other wrote there, so one of them sees the other's flag. */
+T(peterson)
+{
+    int me = (int)(intptr_t)arg;
+    uint32_t *mine = me ? &y : &x, *other = me ? &x : &y;
+    shmipc__store_relaxed_u32(mine, 1);
+    if (form == SOUND) shmipc__xchg_acqrel_u32(&z, (uint32_t)me);
+    else shmipc__store_release_u32(&z, (uint32_t)me);
+    while (shmipc__load_acquire_u32(other)) {
+        if (shmipc__load_relaxed_u32(&z) != (uint32_t)me) break;
+        shmipc__pause();
+    }
+    payload_write((uint64_t)me + 1);
+    shmipc__store_release_u32(mine, 0);
+}
+/* Dekker's core, entered at most once: give up when the other is interested. */
+T(dekker)
+{
+    int me = (int)(intptr_t)arg;
+    shmipc__store_relaxed_u32(me ? &y : &x, 1);
+    if (form == SOUND) shmipc__fence_seq_cst();
+    if (shmipc__load_relaxed_u32(me ? &x : &y)) return;
+    payload_write((uint64_t)me + 1);
+}
+/* Message passing. */
+T(passing_out)
+{
+    (void)arg;
+    payload_write(5);
+    if (form == SOUND) shmipc__store_release_u32(&x, 1);
+    else shmipc__store_relaxed_u32(&x, 1);
+}
+T(passing_in)
+{
+    (void)arg;
+    if (shmipc__load_acquire_u32(&x)) payload_check();
+}
+/* Double-checked initialisation: x says "initialised", y is the lock. */
+T(checked)
+{
+    uint32_t free_lock = 0;
+    (void)arg;
+    if (!(form == SOUND ? shmipc__load_acquire_u32(&x) : shmipc__load_relaxed_u32(&x))) {
+        while (!shmipc__cas_acqrel_u32(&y, &free_lock, 1)) {
+            free_lock = 0;
+            shmipc__pause();
+        }
+        if (!shmipc__load_relaxed_u32(&x)) {
+            payload_write(7);
+            shmipc__store_release_u32(&x, 1);
+        }
+        shmipc__store_release_u32(&y, 0);
+    }
+    payload_check();
+}
+/* A sequence lock whose payload is copied by plain accesses: a race even if the copy is thrown away. The sound form
+ * copies word by word with ordered accesses. */
+T(seq_write)
+{
+    (void)arg;
+    shmipc__store_relaxed_u32(&x, 1);
+    if (form == BROKEN) payload_write(3);
+    else {
+        shmipc__store_release_u64(&cell[0], 3);
+        shmipc__store_release_u64(&cell[1], 3);
+    }
+    shmipc__store_release_u32(&x, 2);
+}
+T(seq_read)
+{
+    uint32_t before = shmipc__load_acquire_u32(&x);
+    uint64_t a, b;
+    (void)arg;
+    if (before & 1) return;
+    if (form == BROKEN) {
+        payload_check();
+        return;
+    }
+    a = shmipc__load_acquire_u64(&cell[0]);
+    b = shmipc__load_acquire_u64(&cell[1]);
+    if (shmipc__load_relaxed_u32(&x) == before) ex_assert(a == b);
+}
+
+/* A stack of three nodes by index in x; y = next of node 1, z = next of node 2. The sound form counts pops in the head. */
+static int owner[4];
+static uint32_t *next_of(uint32_t node) { return node == 1 ? &y : node == 2 ? &z : &w; }
+static uint32_t pop(void)
+{
+    uint32_t head = shmipc__load_acquire_u32(&x), next;
+    do {
+        if (!(head & 15)) return 0;
+        next = shmipc__load_relaxed_u32(next_of(head & 15));
+        if (form == SOUND) next |= (head & ~15u) + 16;
+    } while (!shmipc__cas_acqrel_u32(&x, &head, next));
+    ex_assert(owner[head & 15] == 0);
+    owner[head & 15] = 1;
+    return head & 15;
+}
+static void push(uint32_t node)
+{
+    uint32_t head = shmipc__load_relaxed_u32(&x), want;
+    owner[node] = 0;
+    do {
+        shmipc__store_relaxed_u32(next_of(node), head & 15);
+        want = node | (form == SOUND ? head & ~15u : 0);
+    } while (!shmipc__cas_acqrel_u32(&x, &head, want));
+}
+static void stack_setup(void)
+{
+    zero();
+    memset(owner, 0, sizeof owner);
+    x = 1;
+    y = 2;
+}
+T(stack_twice) { (void)arg; pop(); pop(); }
+T(stack_cycle)
+{
+    uint32_t a = pop(), b = pop();
+    (void)arg;
+    if (a) push(a);
+    (void)b;
+}
+static void stack_model(ex_model *m)
+{
+    m->setup = stack_setup;
+    m->thread_fn[0] = stack_twice;
+    m->thread_fn[1] = stack_cycle;
+}
+
+/* Going to sleep: x is the news and the futex word, y says that somebody sleeps. Without the fences the sender may not
+ * see the sleeper, and the sleeper not the news. */
+T(sleeper)
+{
+    static ex_site here = {__FILE__, __LINE__, "futex wait", 0, 0, 0, NULL};
+    (void)arg;
+    while (!shmipc__load_acquire_u32(&x)) {
+        shmipc__store_relaxed_u32(&y, 1);
+        if (form == SOUND) shmipc__fence_seq_cst();
+        ex_futex_wait(&here, &x, 0, -1);
+    }
+    payload_check();
+}
+T(waker)
+{
+    static ex_site here = {__FILE__, __LINE__, "futex wake", 0, 0, 0, NULL};
+    (void)arg;
+    payload_write(4);
+    shmipc__store_release_u32(&x, 1);
+    if (form == SOUND) shmipc__fence_seq_cst();
+    if (shmipc__load_relaxed_u32(&y)) ex_futex_wake(&here, &x, 1);
+}
+
+/* A lock that does not name its owner stays taken when the owner dies; the sound form names it and asks the kernel. */
+T(lock_user)
+{
+    uint32_t me = (uint32_t)(intptr_t)arg + 1, free_lock = 0;
+    while (!shmipc__cas_acqrel_u32(&x, &free_lock, form == SOUND ? me : 9)) {
+        if (form == SOUND && free_lock && free_lock != me && ex_is_dead((int)free_lock - 1) &&
+            shmipc__cas_acqrel_u32(&x, &free_lock, me)) break;
+        free_lock = 0;
+        shmipc__pause();
+    }
+    payload_write(me);
+    payload_check();
+    shmipc__store_release_u32(&x, 0);
+}
+static void lock_killable(ex_model *m)
+{
+    ex_killable(m, 0, 1);
+    ex_expect_not_caught(m, "shmipc__cas_acqrel_u32(&x, &free_lock, me)) break;", "the probe of the dead orders everything it did");
+}
+
+/* A counter of users that is raised on entry and lowered on exit: a killed user stays counted (DESIGN invariant 1). */
+T(counted)
+{
+    uint32_t me = (uint32_t)(intptr_t)arg;
+    if (form == BROKEN) {
+        shmipc__add_acqrel_u32(&x, 1);
+        shmipc__add_acqrel_u32(&x, (uint32_t)-1);
+    } else {
+        shmipc__store_release_u32(me ? &y : &z, 1);
+        shmipc__store_release_u32(me ? &y : &z, 0);
+    }
+}
+static void counted_final(void)
+{
+    if (form == BROKEN) ex_assert(x == 0);
+    else ex_assert((z == 0 || ex_is_dead(0)) && y == 0);
+}
+static void counted_notes(ex_model *m)
+{
+    ex_killable(m, 0, 1);
+    ex_expect_not_caught(m, "shmipc__store_release_u32(me ? &y : &z", "nothing is read through the presence words here");
+}
+
+/* A payload that a kill tears: completeness must be published after it, not before. */
+T(torn_write)
+{
+    (void)arg;
+    if (form == BROKEN) shmipc__store_release_u32(&x, 1);
+    payload_write(6);
+    if (form == SOUND) shmipc__store_release_u32(&x, 1);
+}
+T(torn_read)
+{
+    (void)arg;
+    if (ex_is_dead(0) && shmipc__load_relaxed_u32(&x)) payload_check();
+}
+static void torn_notes(ex_model *m)
+{
+    ex_killable(m, 0, 1);
+    ex_expect_not_caught(m, "shmipc__store_release_u32(&x, 1)", "the probe of the dead orders everything it did");
+}
+
+/* IRIW: two readers may disagree about the order of two stores unless there are full fences between their loads. */
+static void iriw_final(void) { ex_assert(!(r[0] == 1 && r[1] == 0 && r[2] == 1 && r[3] == 0)); }
+static void iriw_more(ex_model *m)
+{
+    variant = form == SOUND ? 2 : 1;
+    ex_thread(m, "third", ir2, NULL);
+    ex_thread(m, "fourth", ir3, NULL);
+}
+/* A spin lock (which is all there is to it) whose holder stops for ever: the others must not be held up. */
+T(stopped_user)
+{
+    uint32_t free_lock = 0;
+    (void)arg;
+    if (form == BROKEN) {
+        while (!shmipc__cas_acqrel_u32(&x, &free_lock, 1)) {
+            free_lock = 0;
+            shmipc__pause();
+        }
+        payload_write(1);
+        shmipc__store_release_u32(&x, 0);
+    } else shmipc__add_acqrel_u32(&x, 1);
+}
+static void stopped_notes(ex_model *m)
+{
+    ex_stoppable(m, 0, 1);
+    ex_expect_not_caught(m, "shmipc__add_acqrel_u32(&x, 1)", "only the sum counts");
+}
+static void nothing(void) { }
+
+static void all_planted(void)
+{
+    plant("Peterson", "data race", nothing, peterson, peterson, NULL);
+    plant("Dekker", "data race", nothing, dekker, dekker, NULL);
+    plant("message passing with payload", "data race", nothing, passing_out, passing_in, NULL);
+    plant("double-checked initialisation", "data race", nothing, checked, checked, NULL);
+    plant("sequence lock", "data race", nothing, seq_write, seq_read, NULL);
+    plant("ABA on a stack", "owner[head & 15] == 0", nothing, stack_twice, stack_cycle, stack_model);
+    plant("lost wake-up", "sleeps", nothing, sleeper, waker, NULL);
+    plant("lock of a killed owner", "spins for ever", nothing, lock_user, lock_user, lock_killable);
+    plant("counter of users", "x == 0", counted_final, counted, counted, counted_notes);
+    plant("payload torn by a kill", "two[0] == two[1]", nothing, torn_write, torn_read, torn_notes);
+    plant("IRIW with acquire loads", "r[0] == 1", iriw_final, ir0, ir1, iriw_more);
+    plant("stopped in a lock", "spins for ever", nothing, stopped_user, stopped_user, stopped_notes);
+}
+
 int main(int argc, char **argv)
 {
     ex_begin(argc, argv);
     all_litmus();
+    all_planted();
     random_programs(1000, 2, 4, 8, 0, "random: 2 threads of 4, words and fences");
     random_programs(60, 3, 3, 8, 0, "random: 3 threads of 3, words and fences");
     random_programs(500, 2, 4, 9, 1, "random: 2 threads of 4, kill and stop");
