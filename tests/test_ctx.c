@@ -1,20 +1,6 @@
 /* Contexts: the directory, the registry, lives, fork and lost descriptors, faults of the system. */
 #include "check.h"
-
-/* Every call of the system and every allocation can be made to fail: the `fault_at`-th from now, or all of one name. */
-static int fault_at, fault_seen, fault_errno;
-static const char *fault_name;
-static int fault_here(const char *name)
-{
-    int hit = fault_name ? strcmp(name, fault_name) == 0 : fault_at && ++fault_seen == fault_at;
-    if (hit) errno = fault_errno;
-    return hit;
-}
-static void *faulty_calloc(size_t n, size_t size) { return fault_here("calloc") ? NULL : (calloc)(n, size); }
-static void *faulty_malloc(size_t n) { return fault_here("malloc") ? NULL : (malloc)(n); }
-#define SHMIPC__OS_FAULT(name) fault_here(name)
-#define calloc(n, size) faulty_calloc(n, size)
-#define malloc(n) faulty_malloc(n)
+#include "faults.h"
 #define SHMIPC_IMPLEMENTATION
 #define SHMIPC_STATIC
 #include "../shmipc.h"
@@ -521,8 +507,7 @@ TEST(K2_fork_leaves_the_child_without_a_life)
     CHECK_EQ(child_status(pid), 0);
     CHECK_EQ(shmipc_ctx_check(ctx), 0);
     ctx->wipe[0] = 1;
-    fault_name = "wipe_page"; /* a kernel without MADV_WIPEONFORK */
-    fault_errno = EINVAL;
+    fault_all("wipe_page", EINVAL); /* a kernel without MADV_WIPEONFORK */
     shmipc_ctx_close(ctx);
     ctx = scope_open();
     CHECK(ctx->wipe == NULL);
@@ -646,15 +631,13 @@ TEST(I4_every_system_call_of_open_may_fail)
         for (n = 1; n < 100; n++) {
             shmipc_ctx *ctx = NULL;
             char why[512], file[96];
-            int rc;
+            int rc, reached;
             snprintf(file, sizeof file, "%s/registry", scope_dir());
             if (n % 2) unlink(file); /* with and without one to find */
-            fault_errno = errors[e];
-            fault_seen = 0;
-            fault_at = n / 2 + 1;
+            fault_nth(n / 2 + 1, errors[e]);
             rc = open_dir(scope_dir(), 0, &ctx, why);
             if (!rc) shmipc_ctx_close(ctx);
-            fault_at = 0;
+            reached = fault_off();
             if (rc) {
                 failed++;
                 CHECK(is_code(rc));
@@ -664,7 +647,7 @@ TEST(I4_every_system_call_of_open_may_fail)
             CHECK_EQ(scope_mappings(), maps);
             CHECK(scope_files("") <= 1);
             shmipc_ctx_close(scope_open()); /* the next call works */
-            if (!rc && fault_seen < n / 2 + 1 && n % 2 == 0) break;
+            if (!reached && n % 2 == 0) break;
         }
         CHECK(failed > 10 && n < 100);
     }
@@ -712,8 +695,7 @@ TEST(K2_without_unnamed_files_or_proc)
 {
     shmipc_ctx *ctx;
     pid_t pid;
-    fault_name = "open_unnamed";
-    fault_errno = EOPNOTSUPP;
+    fault_all("open_unnamed", EOPNOTSUPP);
     ctx = scope_open();
     CHECK_EQ(scope_files(""), 1);
     pid = scope_stay(stay_with_draft, NULL);
@@ -725,12 +707,11 @@ TEST(K2_without_unnamed_files_or_proc)
     CHECK_EQ(scope_files(SHMIPC__OS_DRAFT_PREFIX), 0);
     shmipc_ctx_close(ctx);
     scope_end();
-    fault_name = "proc";
-    fault_errno = ENOENT;
+    fault_all("proc", ENOENT);
     shmipc_ctx_close(scope_open());
     CHECK_EQ(scope_files(""), 1);
     scope_end();
-    fault_name = NULL;
+    fault_off();
 }
 
 /* ---- name table ---- */
@@ -782,12 +763,11 @@ TEST(I4_levels_are_reserved_first)
     shmipc__name *slot;
     uint64_t n;
     int rc = 0;
-    fault_name = "fallocate";
-    fault_errno = ENOSPC;
+    fault_all("fallocate", ENOSPC);
     for (n = 1; rc == 0; n++) rc = shmipc__name_find(ctx, n, 1, &slot);
     CHECK_EQ(rc, SHMIPC_ENOSPC);
     CHECK(n > 16);
-    fault_name = NULL;
+    fault_off();
     CHECK_EQ(shmipc__name_find(ctx, n - 1, 1, &slot), 0);
     shmipc_ctx_close(ctx);
     scope_end();
