@@ -863,12 +863,29 @@ static void ex_sync_step(ex_proc *t, int p)
         t->progress++;
         t->dirty = 1;
         EX_SAY(t->op.site, "unlock %s", ex_where(ex.futex[t->op.sync - 1 - EX_THREADS]));
-    } else if (t->op.fn == 'q') { /* who holds it? */
+    } else if (t->op.fn == 'q') { /* who holds it? If nobody, what the last holder did is visible */
         t->result = (uint64_t)(s->state + 1);
         ex_looked(t, t->op.sync, s->state);
+        if (s->state < 0) {
+            ex_join(&t->cur, &s->view);
+            ex_join(&t->acq, &s->view);
+        }
         EX_SAY(t->op.site, "query lock %s: %s", ex_where(ex.futex[t->op.sync - 1 - EX_THREADS]),
                s->state < 0 ? "free" : ex.m->thread_name[s->state]);
-    } else EX_SAY(t->op.site, "ghost step");
+    } else if (t->op.fn == 'g') { /* nothing but an order */
+        t->progress++;
+        t->dirty = 1;
+        EX_SAY(t->op.site, "ghost step");
+    } else { /* 'r', 'w': a reading or changing system call */
+        t->progress++;
+        ex_join(&t->cur, &s->view);
+        ex_join(&t->acq, &s->view);
+        if (t->op.fn == 'w') {
+            ex_join(&s->view, &t->cur);
+            t->dirty = 1;
+        }
+        EX_SAY(t->op.site, "%s %s", t->op.site->op, ex_where(ex.futex[t->op.sync - 1 - EX_THREADS]));
+    }
 }
 static void ex_vanish(ex_proc *t, int p, int how, const uint16_t *before)
 {
