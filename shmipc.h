@@ -774,12 +774,6 @@ SHMIPC_API const char *shmipc_strerror(int code)
 #define SHMIPC__SPSC_PAD 0x40000000u
 #define SHMIPC__SPSC_LEN 0x3fffffffu
 
-#if SHMIPC__GNU
-#define SHMIPC__NOINLINE __attribute__((noinline, unused))
-#else
-#define SHMIPC__NOINLINE
-#endif
-
 typedef struct shmipc__spsc_mem {
     uint32_t magic;
     uint32_t layout;
