@@ -153,8 +153,129 @@ SHMIPC_API int shmipc_spsc_release(shmipc_spsc_reader *r);
 SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag);
 
 /* ---------------------------------------------------------------------------------------------
- * >>lane
+ * >>lane  Broadcast lane: one writer, any number of readers, each sees every message or learns how many it missed
+ *
+ * Works over memory that the caller brings. The writer is wait-free and never looks at its readers, except for an
+ * occasional scan when it has used up its free chunks; a slow, stopped or dead reader delays nobody. Payload up to
+ * inline_max lies in the slot, beside its sequence word, and is copied; larger payload lies in a chunk, which a reader
+ * copies or views in place. A handle belongs to one thread at a time. No call blocks or makes a system call; reader
+ * attach calls env.reserve, and alive is asked only by writer attach and sweep.
+ *
+ * config    init gives depth 64, 48 inline bytes, no chunks, 16 reader records, 4 views each, 2 spare chunks.
+ * measure   how much memory that takes; chunks may lie elsewhere. The memory of the first base_chunks chunks must be
+ *           there; that of the others is asked for through env.reserve when a reader attaches.
+ * attach    writer: EBUSY while a living one has the lane; a dead one's is taken over, all messages stay. Reader: it
+ *           gets the last `history` messages still there and then all new ones. ETABLE: no record free.
+ * send      EMSGSIZE above the limit. loan gives room to write in place, one loan at a time, at least 16-byte aligned;
+ *           commit publishes its first len bytes; discard gives it back.
+ * recv      copies the next message out. EAGAIN: no news. EMSGSIZE: it stays.
+ * take      large messages in place, valid and unchanged until release, whatever anyone does; inline ones are copied to
+ *           buf. EBUSY: `budget` views are out; recv goes on working.
+ * skip      forgets all but the newest `keep` unread messages (1: only the latest) and says how many that were.
+ * missed    how many messages were overwritten before this reader came to them, exactly.
+ * sweep     gives back what the dead owner `dead` had here, asking env.alive before every step. Any number at once.
+ * With SHMIPC_WORD_BITS 32: no chunks, no records, no writer word (writer attach is for the caller to guard).
  * ------------------------------------------------------------------------------------------- */
+
+typedef struct shmipc_lane_config {
+    uint32_t depth;      /* messages kept; a power of two, 4 .. 2^20, 2^15 with chunks                */
+    uint32_t inline_max; /* rounded up to 48 + a multiple of 64; at most 65520                        */
+    uint32_t chunk_max;  /* largest payload if above inline_max; 0: no chunks                         */
+    uint32_t records;    /* readers at a time, at most 4096; 0: any number, unregistered, inline only */
+    uint32_t budget;     /* views of large messages that one reader may hold, at most 32              */
+    uint32_t spare;      /* chunks beyond depth, 1 .. 1024: more of them, fewer scans                 */
+} shmipc_lane_config;
+
+typedef struct shmipc_lane_sizes {
+    uint64_t bytes;
+    uint64_t chunk_bytes; /* of all chunks */
+    uint64_t chunk_stride;
+    uint32_t base_chunks;
+    uint32_t chunks;
+} shmipc_lane_sizes;
+
+typedef struct shmipc_lane_env {
+    void *mem; /* 64-byte aligned, as are the chunks */
+    size_t bytes;
+    void *chunks; /* NULL without chunks */
+    size_t chunk_bytes;
+    int (*alive)(void *arg, uint32_t owner);                  /* NULL: everybody lives     */
+    int (*reserve)(void *arg, uint32_t first, uint32_t count); /* chunks; 0 or SHMIPC_E...  */
+    void *arg;
+    uint32_t owner; /* who attaches: below 2^24 - 1 */
+    uint32_t pad;
+} shmipc_lane_env;
+
+typedef struct shmipc_lane_map {
+    unsigned char *mem; /* private, all of them */
+    unsigned char *records;
+    unsigned char *lists;
+    unsigned char *slots;
+    unsigned char *chunks;
+    uint64_t chunk_stride;
+    uint32_t depth;
+    uint32_t shift;
+    uint32_t stride;
+    uint32_t inline_max;
+    uint32_t chunk_max;
+    uint32_t n_records;
+    uint32_t record_stride;
+    uint32_t budget;
+    uint32_t base_chunks;
+    uint32_t n_chunks;
+} shmipc_lane_map;
+
+typedef struct shmipc_lane_writer {
+    shmipc_lane_map map; /* private, all of them */
+    uint64_t next;
+    uint64_t word;
+    uint32_t n_free;
+    uint32_t n_retired;
+    uint32_t scan;
+    uint32_t loan;
+    uint32_t loan_len;
+    uint32_t pad;
+} shmipc_lane_writer;
+
+typedef struct shmipc_lane_reader {
+    shmipc_lane_map map; /* private, all of them */
+    uint64_t next;
+    uint64_t missed;
+    uint64_t received;
+    uint64_t generation;
+    uint64_t *record;
+    uint32_t pins;
+    uint32_t pad;
+} shmipc_lane_reader;
+
+typedef struct shmipc_lane_msg {
+    const void *data;
+    uint64_t number; /* counts the messages of the lane from 0 */
+    uint32_t len;
+    uint32_t tag;
+    uint32_t pin; /* private */
+    uint32_t pad;
+} shmipc_lane_msg;
+
+SHMIPC_API void shmipc_lane_config_init(shmipc_lane_config *config);
+SHMIPC_API int shmipc_lane_measure(const shmipc_lane_config *config, shmipc_lane_sizes *sizes);
+SHMIPC_API int shmipc_lane_init(void *mem, size_t bytes, const shmipc_lane_config *config);
+SHMIPC_API int shmipc_lane_sweep(const shmipc_lane_env *env, uint32_t dead);
+
+SHMIPC_API int shmipc_lane_writer_attach(shmipc_lane_writer *w, const shmipc_lane_env *env);
+SHMIPC_API int shmipc_lane_writer_detach(shmipc_lane_writer *w);
+SHMIPC_API int shmipc_lane_send(shmipc_lane_writer *w, const void *data, uint32_t len, uint32_t tag);
+SHMIPC_API int shmipc_lane_loan(shmipc_lane_writer *w, uint32_t len, void **payload);
+SHMIPC_API int shmipc_lane_commit(shmipc_lane_writer *w, uint32_t len, uint32_t tag);
+SHMIPC_API int shmipc_lane_discard(shmipc_lane_writer *w);
+
+SHMIPC_API int shmipc_lane_reader_attach(shmipc_lane_reader *r, const shmipc_lane_env *env, uint32_t history);
+SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r); /* EBUSY: views are out */
+SHMIPC_API int shmipc_lane_recv(shmipc_lane_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag);
+SHMIPC_API int shmipc_lane_take(shmipc_lane_reader *r, void *buf, uint32_t cap, shmipc_lane_msg *msg);
+SHMIPC_API int shmipc_lane_release(shmipc_lane_reader *r, shmipc_lane_msg *msg);
+SHMIPC_API int shmipc_lane_skip(shmipc_lane_reader *r, uint32_t keep, uint64_t *skipped);
+SHMIPC_API uint64_t shmipc_lane_missed(const shmipc_lane_reader *r);
 
 /* ---------------------------------------------------------------------------------------------
  * >>queue  Many producers, many consumers, each message once; over memory that the caller brings
@@ -1058,7 +1179,851 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
 
 /* ---------------------------------------------------------------------------------------------
  * >>lane
+ *
+ * Byte map (a lane word is 64 bits, or 32 with SHMIPC_WORD_BITS 32)  written by      read by
+ *    0  u32 magic, layout, depth, inline_max, chunk_max, records,
+ *       budget, spare                                                 init            attach
+ *   64  lane words wr, head                                           writer; sweep   attach; overtaken readers
+ *  128  room for one inline loan                                      writer          writer
+ *       records: u64 rec, received, missed, hazard[budget + 1]        its reader      writer's scan, sweep
+ *       u32 free[], retired[], mark[], one each per chunk             writer          writer (made anew by attach)
+ *       slots: lane words word, length and tag (two words of 32); at 16 the payload    writer          readers
+ *  elsewhere chunks: u32 length, u32 tag; at 64 the payload           writer          readers that pinned it
+ *
+ *  slot word: round | state | chunk + 1 (46, 2, 16 bits; with 32 bits: round | state). Message `pos` lies in slot
+ *    pos mod depth with round = pos / depth; the first message has pos = depth. Positions may wrap (32 bits).
+ *  rec: generation 37 (never used twice) | state 2 | FUNDED 1 | owner 24.   hazard: generation 37 | chunk + 1 (24).
+ *  wr: generation 40 | owner + 1 (24).   head: the newest position, a hint; it may lag and is never relied on.
+ *
+ * A chunk is named by a slot, pinned by a hazard word, lent to the writer's caller, or free; only the first two are in
+ * shared words, so a dead writer's chunks need no recovery: the successor calls retired whatever no slot names.
+ * Chunks: depth + spare + (budget + 1) for each record that was ever funded. At most depth are named, budget + 1 pinned
+ * by each funded record, one is lent: so the scan always finds one, and publishing never waits.
+ *
+ * Orders
+ *   L1 VALID, or chunk: store_release slot(writer) -> L2 load_acquire slot(reader): payload words, chunk contents
+ *   L3 payload word store_release(writer) -> L4 load_acquire(reader): whoever sees a newer word sees, in the relaxed
+ *      recheck L5 after it, the BUSY that was stored before it
+ *   L6 slot store, fence(writer), hazard load | L7 hazard store, fence(reader), slot reload: one sees the other's store.
+ *      The scan reads the records after its fence, for the same reason: rec was FUNDED before the hazard store
+ *   L8 unpin store_release hazard(reader) -> L9 load_acquire hazard(scan): the view is over before the chunk is reused
+ *   L10 rec, wr: CAS acq_rel, stores release, loads acquire
+ *
+ * The process dies between two lines of
+ *   send inline: before VALID the message does not exist; the slot is BUSY, what it held is lost to readers who had not
+ *     come to it (they count it), and the successor writes the same position again. After VALID it is published.
+ *   send chunk, loan, commit: before L1 nobody names the chunk; it is free for the successor. After L1 it is published.
+ *   head: lags by one; attach and skip walk on from it.   scan: changes only what attach makes anew.
+ *   writer attach: wr names a dead one: next.   reader attach, take, recv, release, detach: sweep (first the hazard
+ *     words of that generation, then rec). Memory reserved and FUNDED not yet stored: the next one reserves it again.
+ *   sweep: each step is a CAS from the exact word; another sweep does the rest. A late one meets another generation.
  * ------------------------------------------------------------------------------------------- */
+
+#define SHMIPC__LANE_MAGIC 0x454e414cu
+#define SHMIPC__LANE_LAYOUT (0x00010000u | (uint32_t)(SHMIPC_WORD_BITS << 8) | 64u) /* version 1, word, line */
+#define SHMIPC__LANE_HEAD 16u /* bytes before the payload of a slot */
+#define SHMIPC__LANE_TRIES 8  /* an overtaken reader starts again; then it reports no news */
+
+#if SHMIPC_WORD_BITS == 64
+typedef uint64_t shmipc__lw;
+typedef int64_t shmipc__slw;
+#define SHMIPC__LW_LOAD_RELAXED(p) shmipc__load_relaxed_u64(p)
+#define SHMIPC__LW_LOAD_ACQUIRE(p) shmipc__load_acquire_u64(p)
+#define SHMIPC__LW_STORE_RELAXED(p, v) shmipc__store_relaxed_u64(p, v)
+#define SHMIPC__LW_STORE_RELEASE(p, v) shmipc__store_release_u64(p, v)
+#define SHMIPC__LANE_ROUND 18 /* where the round begins */
+#define SHMIPC__LANE_STATE 16
+#else
+typedef uint32_t shmipc__lw;
+typedef int32_t shmipc__slw;
+#define SHMIPC__LW_LOAD_RELAXED(p) shmipc__load_relaxed_u32(p)
+#define SHMIPC__LW_LOAD_ACQUIRE(p) shmipc__load_acquire_u32(p)
+#define SHMIPC__LW_STORE_RELAXED(p, v) shmipc__store_relaxed_u32(p, v)
+#define SHMIPC__LW_STORE_RELEASE(p, v) shmipc__store_release_u32(p, v)
+#define SHMIPC__LANE_ROUND 2
+#define SHMIPC__LANE_STATE 0
+#endif
+#if SHMIPC__GNU
+#define SHMIPC__MEMCPY(to, from, n) __builtin_memcpy((to), (from), (n)) /* private memory, constant n: no call */
+#else
+#define SHMIPC__MEMCPY(to, from, n) memcpy((to), (from), (n))
+#endif
+#define SHMIPC__LANE_BUSY 1u
+#define SHMIPC__LANE_INLINE 2u
+#define SHMIPC__LANE_CHUNK 3u
+
+typedef struct shmipc__lane_mem {
+    uint32_t magic;
+    uint32_t layout;
+    uint32_t depth;
+    uint32_t inline_max;
+    uint32_t chunk_max;
+    uint32_t records;
+    uint32_t budget;
+    uint32_t spare;
+    uint32_t pad0[8];
+    shmipc__lw wr;
+    shmipc__lw head;
+    shmipc__lw pad1[64 / sizeof(shmipc__lw) - 2];
+} shmipc__lane_mem;
+SHMIPC__STATIC_ASSERT(offsetof(shmipc__lane_mem, wr) == 64 && sizeof(shmipc__lane_mem) == 128, "lane layout");
+
+SHMIPC_API void shmipc_lane_config_init(shmipc_lane_config *config)
+{
+    if (!config) return;
+    config->depth = 64;
+    config->inline_max = 48;
+    config->chunk_max = 0;
+    config->records = SHMIPC_WORD_BITS == 64 ? 16 : 0;
+    config->budget = 4;
+    config->spare = 2;
+}
+
+static int shmipc__lane_check(const shmipc_lane_config *c)
+{
+    if (c->depth < 4 || c->depth > (1u << 20) || (c->depth & (c->depth - 1))) return SHMIPC_EINVAL;
+    if (c->inline_max > 65520 || c->records > 4096 || c->budget > 32) return SHMIPC_EINVAL;
+    if (c->chunk_max > 0x7fffffffu || (c->chunk_max && (!c->records || c->depth > 32768))) return SHMIPC_EINVAL;
+    if (c->chunk_max && (c->spare < 1 || c->spare > 1024)) return SHMIPC_EINVAL;
+    if (SHMIPC_WORD_BITS == 32 && (c->chunk_max || c->records)) return SHMIPC_ENOTSUP;
+    return SHMIPC_OK;
+}
+
+/* The map of a configuration, as offsets from NULL in `at`; the caller adds the addresses. */
+static int shmipc__lane_geometry(const shmipc_lane_config *c, shmipc_lane_map *g, uint64_t at[3], shmipc_lane_sizes *s)
+{
+    int rc = shmipc__lane_check(c);
+    if (rc) return rc;
+    g->depth = c->depth;
+    for (g->shift = 0; (1u << g->shift) < c->depth; g->shift++) {}
+    g->stride = (SHMIPC__LANE_HEAD + c->inline_max + 63u) & ~63u;
+    g->inline_max = g->stride - SHMIPC__LANE_HEAD;
+    g->chunk_max = c->chunk_max;
+    g->n_records = c->records;
+    g->budget = c->budget;
+    g->record_stride = ((4u + c->budget) * 8u + 63u) & ~63u;
+    g->base_chunks = c->chunk_max ? c->depth + c->spare : 0;
+    g->n_chunks = c->chunk_max ? g->base_chunks + c->records * (c->budget + 1) : 0;
+    g->chunk_stride = c->chunk_max ? (((uint64_t)c->chunk_max + 127u) >> 6 | 1u) << 6 : 0; /* odd lines: no set conflicts */
+    if (g->n_chunks > 65534) return SHMIPC_EINVAL;
+    at[0] = sizeof(shmipc__lane_mem) + g->stride;
+    at[1] = at[0] + (uint64_t)g->n_records * g->record_stride;
+    at[2] = at[1] + (((uint64_t)g->n_chunks * 12u + 63u) & ~(uint64_t)63);
+    s->bytes = at[2] + (uint64_t)g->depth * g->stride;
+    s->chunk_stride = g->chunk_stride;
+    s->chunk_bytes = g->n_chunks * g->chunk_stride;
+    s->base_chunks = g->base_chunks;
+    s->chunks = g->n_chunks;
+    return s->bytes > SIZE_MAX || s->chunk_bytes > SIZE_MAX ? SHMIPC_EINVAL : SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_measure(const shmipc_lane_config *config, shmipc_lane_sizes *sizes)
+{
+    shmipc_lane_map g;
+    shmipc_lane_sizes s;
+    uint64_t at[3];
+    int rc;
+    if (!config || !sizes) return SHMIPC_EINVAL;
+    rc = shmipc__lane_geometry(config, &g, at, &s);
+    if (!rc) *sizes = s;
+    return rc;
+}
+
+SHMIPC_API int shmipc_lane_init(void *mem, size_t bytes, const shmipc_lane_config *config)
+{
+    shmipc__lane_mem *m = (shmipc__lane_mem *)mem;
+    shmipc_lane_map g;
+    shmipc_lane_sizes s;
+    uint64_t at[3], i;
+    int rc;
+    if (!mem || ((uintptr_t)mem & (SHMIPC__LINE - 1)) || !config) return SHMIPC_EINVAL;
+    rc = shmipc__lane_geometry(config, &g, at, &s);
+    if (rc) return rc;
+    if (s.bytes > bytes) return SHMIPC_EINVAL;
+    shmipc__store_relaxed_u32(&m->magic, 0);
+    for (i = 4; i < s.bytes; i += 4) shmipc__store_relaxed_u32((uint32_t *)(void *)((unsigned char *)mem + i), 0);
+    shmipc__store_relaxed_u32(&m->layout, SHMIPC__LANE_LAYOUT);
+    shmipc__store_relaxed_u32(&m->depth, config->depth);
+    shmipc__store_relaxed_u32(&m->inline_max, config->inline_max);
+    shmipc__store_relaxed_u32(&m->chunk_max, config->chunk_max);
+    shmipc__store_relaxed_u32(&m->records, config->records);
+    shmipc__store_relaxed_u32(&m->budget, config->budget);
+    shmipc__store_relaxed_u32(&m->spare, config->spare);
+    SHMIPC__LW_STORE_RELAXED(&m->head, (shmipc__lw)(config->depth - 1));
+    shmipc__store_release_u32(&m->magic, SHMIPC__LANE_MAGIC);
+    return SHMIPC_OK;
+}
+
+static int shmipc__lane_open(const shmipc_lane_env *env, shmipc_lane_map *g)
+{
+    shmipc__lane_mem *m;
+    shmipc_lane_config c;
+    shmipc_lane_sizes s;
+    uint64_t at[3];
+    if (!env || !env->mem || env->bytes < sizeof *m || env->owner >= 0xffffffu) return SHMIPC_EINVAL;
+    if (((uintptr_t)env->mem | (uintptr_t)env->chunks) & (SHMIPC__LINE - 1)) return SHMIPC_EINVAL;
+    m = (shmipc__lane_mem *)env->mem;
+    if (shmipc__load_acquire_u32(&m->magic) != SHMIPC__LANE_MAGIC) return SHMIPC_EFOREIGN;
+    if (shmipc__load_relaxed_u32(&m->layout) != SHMIPC__LANE_LAYOUT) return SHMIPC_ELAYOUT;
+    c.depth = shmipc__load_relaxed_u32(&m->depth);
+    c.inline_max = shmipc__load_relaxed_u32(&m->inline_max);
+    c.chunk_max = shmipc__load_relaxed_u32(&m->chunk_max);
+    c.records = shmipc__load_relaxed_u32(&m->records);
+    c.budget = shmipc__load_relaxed_u32(&m->budget);
+    c.spare = shmipc__load_relaxed_u32(&m->spare);
+    if (shmipc__lane_geometry(&c, g, at, &s) || s.bytes > env->bytes) return SHMIPC_ECORRUPT;
+    if (g->n_chunks && (!env->chunks || s.chunk_bytes > env->chunk_bytes)) return SHMIPC_EINVAL;
+    g->mem = (unsigned char *)env->mem;
+    g->records = g->mem + at[0];
+    g->lists = g->mem + at[1];
+    g->slots = g->mem + at[2];
+    g->chunks = (unsigned char *)env->chunks;
+    return SHMIPC_OK;
+}
+
+SHMIPC__INLINE shmipc__lane_mem *shmipc__lane_mem_of(const shmipc_lane_map *g)
+{
+    return (shmipc__lane_mem *)(void *)g->mem;
+}
+SHMIPC__INLINE shmipc__lw *shmipc__lane_slot(const shmipc_lane_map *g, shmipc__lw pos)
+{
+    return (shmipc__lw *)(void *)(g->slots + (size_t)(pos & (g->depth - 1)) * g->stride);
+}
+SHMIPC__INLINE shmipc__lw shmipc__lane_word(const shmipc_lane_map *g, shmipc__lw pos, shmipc__lw state)
+{
+    return (pos >> g->shift) << SHMIPC__LANE_ROUND | state << SHMIPC__LANE_STATE;
+}
+SHMIPC__INLINE uint32_t shmipc__lane_state(shmipc__lw word)
+{
+    return (uint32_t)(word >> SHMIPC__LANE_STATE) & 3u;
+}
+/* The position that a slot word stands for; `like` gives the slot. */
+SHMIPC__INLINE shmipc__lw shmipc__lane_pos(const shmipc_lane_map *g, shmipc__lw word, shmipc__lw like)
+{
+    return (word >> SHMIPC__LANE_ROUND) << g->shift | (like & (g->depth - 1));
+}
+
+#if SHMIPC_WORD_BITS == 64 /* chunks, records and ownership need 64-bit words and read-modify-write */
+
+#define SHMIPC__REC_OWNER 0xffffffu
+#define SHMIPC__REC_FUNDED 0x1000000u
+#define SHMIPC__REC_STATE 0x6000000u
+#define SHMIPC__REC_ATTACHING 0x2000000u
+#define SHMIPC__REC_ACTIVE 0x4000000u
+#define SHMIPC__REC_GENERATION 27
+#define SHMIPC__HZ_CHUNK 0xffffffu
+#define SHMIPC__HZ_GENERATION 24
+#define SHMIPC__MARK_ADOPTED 0x80000000u
+
+SHMIPC__INLINE uint64_t *shmipc__lane_record(const shmipc_lane_map *g, uint32_t r)
+{
+    return (uint64_t *)(void *)(g->records + (size_t)r * g->record_stride);
+}
+#define SHMIPC__RECORD_RECEIVED(rec) ((rec) + 1)
+#define SHMIPC__RECORD_MISSED(rec) ((rec) + 2)
+#define SHMIPC__RECORD_HAZARD(rec, i) ((rec) + 3 + (i))
+
+SHMIPC__INLINE uint32_t *shmipc__lane_free(const shmipc_lane_map *g, uint32_t i)
+{
+    return (uint32_t *)(void *)g->lists + i;
+}
+SHMIPC__INLINE uint32_t *shmipc__lane_retired(const shmipc_lane_map *g, uint32_t i)
+{
+    return (uint32_t *)(void *)g->lists + g->n_chunks + i;
+}
+SHMIPC__INLINE uint32_t *shmipc__lane_mark(const shmipc_lane_map *g, uint32_t chunk)
+{
+    return (uint32_t *)(void *)g->lists + 2 * g->n_chunks + chunk;
+}
+SHMIPC__INLINE uint32_t *shmipc__lane_chunk(const shmipc_lane_map *g, uint32_t chunk)
+{
+    return (uint32_t *)(void *)(g->chunks + (size_t)chunk * (size_t)g->chunk_stride);
+}
+SHMIPC__INLINE int shmipc__lane_alive(const shmipc_lane_env *env, uint32_t owner)
+{
+    return !env->alive || env->alive(env->arg, owner);
+}
+
+/* The slot no longer names the chunk; a reader may still have it pinned. Only corrupt memory retires more than there is. */
+SHMIPC__INLINE void shmipc__lane_retire(shmipc_lane_writer *w, uint32_t chunk)
+{
+    if (w->n_retired < w->map.n_chunks) shmipc__store_relaxed_u32(shmipc__lane_retired(&w->map, w->n_retired++), chunk);
+}
+
+/* The chunks that a funded record brings enter the ring, once; those already there (skip) are named by a slot. */
+static void shmipc__lane_adopt(shmipc_lane_writer *w, uint32_t r, uint32_t skip)
+{
+    uint32_t share = w->map.budget + 1, first = w->map.base_chunks + r * share, c;
+    for (c = first; c < first + share; c++) {
+        if (!skip || shmipc__load_relaxed_u32(shmipc__lane_mark(&w->map, c)) != skip) shmipc__lane_retire(w, c);
+    }
+    shmipc__store_relaxed_u32(shmipc__lane_mark(&w->map, first), SHMIPC__MARK_ADOPTED);
+}
+
+/* Marks what the readers pin, adopts what new ones brought. Runs only when no chunk is free. */
+static void shmipc__lane_scan_records(shmipc_lane_writer *w)
+{
+    uint32_t r, i, share = w->map.budget + 1;
+    for (r = 0; r < w->map.n_records; r++) {
+        uint64_t *rec = shmipc__lane_record(&w->map, r);
+        uint32_t first = w->map.base_chunks + r * share;
+        if (!(shmipc__load_acquire_u64(rec) & SHMIPC__REC_FUNDED)) continue; /* L10 */
+        if (!(shmipc__load_relaxed_u32(shmipc__lane_mark(&w->map, first)) & SHMIPC__MARK_ADOPTED))
+            shmipc__lane_adopt(w, r, 0);
+        for (i = 0; i < share; i++) {
+            uint64_t h = shmipc__load_acquire_u64(SHMIPC__RECORD_HAZARD(rec, i)) & SHMIPC__HZ_CHUNK; /* L9 */
+            uint32_t *mark;
+            if (!h || h > w->map.n_chunks) continue;
+            mark = shmipc__lane_mark(&w->map, (uint32_t)h - 1);
+            shmipc__store_relaxed_u32(mark, (shmipc__load_relaxed_u32(mark) & SHMIPC__MARK_ADOPTED) | w->scan);
+        }
+    }
+}
+
+static SHMIPC__NOINLINE void shmipc__lane_scan(shmipc_lane_writer *w)
+{
+    uint32_t i, kept = 0;
+    w->scan = (w->scan + 1) & ~SHMIPC__MARK_ADOPTED;
+    shmipc__fence_seq_cst(); /* L6 */
+    shmipc__lane_scan_records(w);
+    for (i = 0; i < w->n_retired; i++) {
+        uint32_t c = shmipc__load_relaxed_u32(shmipc__lane_retired(&w->map, i));
+        if (c >= w->map.n_chunks) continue;
+        if ((shmipc__load_relaxed_u32(shmipc__lane_mark(&w->map, c)) & ~SHMIPC__MARK_ADOPTED) == w->scan)
+            shmipc__store_relaxed_u32(shmipc__lane_retired(&w->map, kept++), c);
+        else if (w->n_free < w->map.n_chunks)
+            shmipc__store_relaxed_u32(shmipc__lane_free(&w->map, w->n_free++), c);
+    }
+    w->n_retired = kept;
+}
+
+static int shmipc__lane_chunk_get(shmipc_lane_writer *w, uint32_t *chunk)
+{
+    if (SHMIPC__UNLIKELY(!w->n_free)) shmipc__lane_scan(w);
+    if (!w->n_free) return SHMIPC_ECORRUPT;
+    *chunk = shmipc__load_relaxed_u32(shmipc__lane_free(&w->map, --w->n_free));
+    return *chunk < w->map.n_chunks ? SHMIPC_OK : SHMIPC_ECORRUPT;
+}
+
+static int shmipc__lane_claim_writer(shmipc_lane_writer *w, const shmipc_lane_env *env)
+{
+    uint64_t *wr = &shmipc__lane_mem_of(&w->map)->wr;
+    uint64_t old = shmipc__load_acquire_u64(wr); /* L10 */
+    uint32_t who = (uint32_t)(old & SHMIPC__REC_OWNER);
+    if (who && shmipc__lane_alive(env, who - 1)) return SHMIPC_EBUSY;
+    w->word = ((old >> 24) + 1) << 24 | (env->owner + 1);
+    return shmipc__cas_acqrel_u64(wr, &old, w->word) ? SHMIPC_OK : SHMIPC_EBUSY;
+}
+
+#endif /* SHMIPC_WORD_BITS == 64 */
+
+/* Everything that a writer knows, from the slots: the newest message, and which chunks no slot names. */
+static int shmipc__lane_derive(shmipc_lane_writer *w)
+{
+    const shmipc_lane_map *g = &w->map;
+    shmipc__lw newest = (shmipc__lw)(g->depth - 1);
+    uint32_t i, any = 0;
+    w->n_free = w->n_retired = w->loan = w->loan_len = 0;
+    w->scan = 1;
+    for (i = 0; i < g->n_chunks * 3; i++) shmipc__store_relaxed_u32((uint32_t *)(void *)g->lists + i, 0);
+    for (i = 0; i < g->depth; i++) {
+        shmipc__lw word = SHMIPC__LW_LOAD_ACQUIRE(shmipc__lane_slot(g, i)), pos = shmipc__lane_pos(g, word, i);
+        if (shmipc__lane_state(word) < SHMIPC__LANE_INLINE) continue;
+        if (!any || (shmipc__slw)(pos - newest) > 0) newest = pos;
+        any = 1;
+#if SHMIPC_WORD_BITS == 64
+        if (shmipc__lane_state(word) != SHMIPC__LANE_CHUNK) continue;
+        word &= 0xffffu;
+        if (!word || word > g->n_chunks) return SHMIPC_ECORRUPT;
+        shmipc__store_relaxed_u32(shmipc__lane_mark(g, (uint32_t)word - 1), 1);
+#endif
+    }
+#if SHMIPC_WORD_BITS == 64
+    for (i = 0; i < g->base_chunks; i++) {
+        if (!shmipc__load_relaxed_u32(shmipc__lane_mark(g, i))) shmipc__lane_retire(w, i);
+    }
+    for (i = 0; i < g->n_records && g->n_chunks; i++) {
+        if (shmipc__load_acquire_u64(shmipc__lane_record(g, i)) & SHMIPC__REC_FUNDED) shmipc__lane_adopt(w, i, 1);
+    }
+#endif
+    w->next = (shmipc__lw)(newest + 1);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_writer_attach(shmipc_lane_writer *w, const shmipc_lane_env *env)
+{
+    int rc;
+    if (!w) return SHMIPC_EINVAL;
+    rc = shmipc__lane_open(env, &w->map);
+    w->word = 0;
+#if SHMIPC_WORD_BITS == 64
+    if (!rc) rc = shmipc__lane_claim_writer(w, env);
+#endif
+    if (rc) return rc;
+    rc = shmipc__lane_derive(w);
+    if (rc) shmipc_lane_writer_detach(w);
+    return rc;
+}
+
+SHMIPC_API int shmipc_lane_writer_detach(shmipc_lane_writer *w)
+{
+    if (!w) return SHMIPC_EINVAL;
+#if SHMIPC_WORD_BITS == 64
+    shmipc__store_release_u64(&shmipc__lane_mem_of(&w->map)->wr, w->word & ~(uint64_t)SHMIPC__REC_OWNER); /* L10 */
+#endif
+    return SHMIPC_OK;
+}
+
+/* Payload words. The last one is filled up with zeros, and may end behind the caller's bytes but not behind the slot. */
+SHMIPC__INLINE void shmipc__lane_put_words(shmipc__lw *to, const void *from, uint32_t len)
+{
+    const unsigned char *p = (const unsigned char *)from;
+    for (; len >= sizeof *to; len -= (uint32_t)sizeof *to, p += sizeof *to) {
+        shmipc__lw v;
+        SHMIPC__MEMCPY(&v, p, sizeof v);
+        SHMIPC__LW_STORE_RELEASE(to, v); /* L3 */
+        to++;
+    }
+    if (len) {
+        shmipc__lw v = 0;
+        unsigned char *b = (unsigned char *)&v;
+        while (len--) b[len] = p[len];
+        SHMIPC__LW_STORE_RELEASE(to, v); /* L3 */
+    }
+}
+SHMIPC__INLINE void shmipc__lane_get_words(void *to, const shmipc__lw *from, uint32_t len)
+{
+    unsigned char *p = (unsigned char *)to;
+    for (; len >= sizeof *from; len -= (uint32_t)sizeof *from, p += sizeof *from) {
+        shmipc__lw v = SHMIPC__LW_LOAD_ACQUIRE(from); /* L4 */
+        SHMIPC__MEMCPY(p, &v, sizeof v);
+        from++;
+    }
+    if (len) {
+        shmipc__lw v = SHMIPC__LW_LOAD_ACQUIRE(from); /* L4 */
+        const unsigned char *b = (const unsigned char *)&v;
+        while (len--) p[len] = b[len];
+    }
+}
+
+SHMIPC__INLINE void shmipc__lane_published(shmipc_lane_writer *w)
+{
+    SHMIPC__LW_STORE_RELAXED(&shmipc__lane_mem_of(&w->map)->head, (shmipc__lw)w->next);
+    w->next = (shmipc__lw)(w->next + 1);
+}
+
+SHMIPC__INLINE void shmipc__lane_put_inline(shmipc_lane_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+    shmipc__lw pos = (shmipc__lw)w->next, *slot = shmipc__lane_slot(&w->map, pos);
+#if SHMIPC_WORD_BITS == 64
+    shmipc__lw old = w->map.n_chunks ? SHMIPC__LW_LOAD_RELAXED(slot) : 0;
+#endif
+    SHMIPC__LW_STORE_RELAXED(slot, shmipc__lane_word(&w->map, pos, SHMIPC__LANE_BUSY));
+#if SHMIPC_WORD_BITS == 64
+    SHMIPC__LW_STORE_RELEASE(slot + 1, (uint64_t)tag << 32 | len); /* L3 */
+#else
+    SHMIPC__LW_STORE_RELEASE(slot + 1, len); /* L3 */
+    SHMIPC__LW_STORE_RELEASE(slot + 2, tag); /* L3 */
+#endif
+    shmipc__lane_put_words(slot + SHMIPC__LANE_HEAD / sizeof *slot, data, len);
+    SHMIPC__LW_STORE_RELEASE(slot, shmipc__lane_word(&w->map, pos, SHMIPC__LANE_INLINE)); /* L1 */
+#if SHMIPC_WORD_BITS == 64
+    if (SHMIPC__UNLIKELY(shmipc__lane_state(old) == SHMIPC__LANE_CHUNK))
+        shmipc__lane_retire(w, (uint32_t)(old & 0xffffu) - 1);
+#endif
+    shmipc__lane_published(w);
+}
+
+#if SHMIPC_WORD_BITS == 64
+static void shmipc__lane_put_chunk(shmipc_lane_writer *w, uint32_t chunk, uint32_t len, uint32_t tag)
+{
+    uint32_t *head = shmipc__lane_chunk(&w->map, chunk);
+    uint64_t *slot = shmipc__lane_slot(&w->map, w->next);
+    uint64_t old = shmipc__load_relaxed_u64(slot);
+    shmipc__store_relaxed_u32(head, len);
+    shmipc__store_relaxed_u32(head + 1, tag);
+    shmipc__store_release_u64(slot, shmipc__lane_word(&w->map, w->next, SHMIPC__LANE_CHUNK) | (chunk + 1)); /* L1 */
+    if (shmipc__lane_state(old) == SHMIPC__LANE_CHUNK) shmipc__lane_retire(w, (uint32_t)(old & 0xffffu) - 1);
+    shmipc__lane_published(w);
+}
+#endif
+
+SHMIPC_API int shmipc_lane_loan(shmipc_lane_writer *w, uint32_t len, void **payload)
+{
+    if (!w || !payload) return SHMIPC_EINVAL;
+    if (w->loan) return SHMIPC_ESTATE;
+    if (len <= w->map.inline_max) {
+        w->loan = 0xffffffffu; /* the writer's own room; commit copies it into the slot */
+        *payload = w->map.mem + sizeof(shmipc__lane_mem);
+    } else {
+#if SHMIPC_WORD_BITS == 64
+        uint32_t chunk;
+        int rc;
+        if (len > w->map.chunk_max) return SHMIPC_EMSGSIZE;
+        rc = shmipc__lane_chunk_get(w, &chunk);
+        if (rc) return rc;
+        w->loan = chunk + 1;
+        *payload = shmipc__lane_chunk(&w->map, chunk) + SHMIPC__LINE / 4;
+#else
+        return SHMIPC_EMSGSIZE;
+#endif
+    }
+    w->loan_len = len;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_commit(shmipc_lane_writer *w, uint32_t len, uint32_t tag)
+{
+    uint32_t loan;
+    if (!w) return SHMIPC_EINVAL;
+    loan = w->loan;
+    if (!loan) return SHMIPC_ESTATE;
+    if (len > w->loan_len) return SHMIPC_EMSGSIZE;
+    w->loan = 0;
+#if SHMIPC_WORD_BITS == 64
+    if (loan != 0xffffffffu) {
+        shmipc__lane_put_chunk(w, loan - 1, len, tag);
+        return SHMIPC_OK;
+    }
+#endif
+    shmipc__lane_put_inline(w, w->map.mem + sizeof(shmipc__lane_mem), len, tag);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_discard(shmipc_lane_writer *w)
+{
+    if (!w) return SHMIPC_EINVAL;
+    if (!w->loan) return SHMIPC_ESTATE;
+#if SHMIPC_WORD_BITS == 64
+    if (w->loan != 0xffffffffu && w->n_free < w->map.n_chunks)
+        shmipc__store_relaxed_u32(shmipc__lane_free(&w->map, w->n_free++), w->loan - 1);
+#endif
+    w->loan = 0;
+    return SHMIPC_OK;
+}
+
+static SHMIPC__NOINLINE int shmipc__lane_send_large(shmipc_lane_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+#if SHMIPC_WORD_BITS == 64
+    uint32_t chunk;
+    int rc;
+    if (len > w->map.chunk_max) return SHMIPC_EMSGSIZE;
+    rc = shmipc__lane_chunk_get(w, &chunk);
+    if (rc) return rc;
+    shmipc__copy_in(shmipc__lane_chunk(&w->map, chunk) + SHMIPC__LINE / 4, data, len);
+    shmipc__lane_put_chunk(w, chunk, len, tag);
+    return SHMIPC_OK;
+#else
+    (void)w, (void)data, (void)len, (void)tag;
+    return SHMIPC_EMSGSIZE;
+#endif
+}
+
+SHMIPC_API int shmipc_lane_send(shmipc_lane_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+    if (SHMIPC__UNLIKELY(!w || (!data && len))) return SHMIPC_EINVAL;
+    if (SHMIPC__UNLIKELY(len > w->map.inline_max)) return shmipc__lane_send_large(w, data, len, tag);
+    shmipc__lane_put_inline(w, data, len, tag);
+    return SHMIPC_OK;
+}
+
+#if SHMIPC_WORD_BITS == 64
+static int shmipc__lane_try_record(shmipc_lane_reader *r, const shmipc_lane_env *env, uint32_t i, uint64_t wanted)
+{
+    uint64_t *rec = shmipc__lane_record(&r->map, i), funded, old = shmipc__load_acquire_u64(rec); /* L10 */
+    uint32_t share = r->map.budget + 1;
+    int rc = 0;
+    if ((old & SHMIPC__REC_STATE) || (old & SHMIPC__REC_FUNDED) != wanted) return SHMIPC_EAGAIN;
+    funded = r->map.n_chunks ? SHMIPC__REC_FUNDED : 0;
+    r->generation = (old >> SHMIPC__REC_GENERATION) + 1;
+    if (!shmipc__cas_acqrel_u64(rec, &old, r->generation << SHMIPC__REC_GENERATION | SHMIPC__REC_ATTACHING | wanted |
+                                               env->owner)) return SHMIPC_EAGAIN; /* L10 */
+    if (funded != wanted && env->reserve) rc = env->reserve(env->arg, r->map.base_chunks + i * share, share);
+    if (rc) {
+        shmipc__store_release_u64(rec, r->generation << SHMIPC__REC_GENERATION);
+        return rc;
+    }
+    shmipc__store_relaxed_u64(SHMIPC__RECORD_RECEIVED(rec), 0);
+    shmipc__store_relaxed_u64(SHMIPC__RECORD_MISSED(rec), 0);
+    shmipc__store_release_u64(rec, r->generation << SHMIPC__REC_GENERATION | SHMIPC__REC_ACTIVE | funded | env->owner);
+    r->record = rec;
+    return SHMIPC_OK;
+}
+
+/* Records whose chunks are there already come first: memory follows the most readers at one time. */
+static int shmipc__lane_claim_record(shmipc_lane_reader *r, const shmipc_lane_env *env)
+{
+    uint32_t i, pass;
+    for (pass = 0; pass < 2; pass++) {
+        for (i = 0; i < r->map.n_records; i++) {
+            int rc = shmipc__lane_try_record(r, env, i, pass ? 0 : SHMIPC__REC_FUNDED);
+            if (rc != SHMIPC_EAGAIN) return rc;
+        }
+    }
+    return SHMIPC_ETABLE;
+}
+#endif
+
+/* The newest position: head, or what was published behind it. */
+static shmipc__lw shmipc__lane_newest(const shmipc_lane_map *g)
+{
+    shmipc__lw pos = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(g)->head), word;
+    uint32_t i;
+    for (i = 0; i < g->depth; i++) {
+        word = SHMIPC__LW_LOAD_ACQUIRE(shmipc__lane_slot(g, (shmipc__lw)(pos + 1)));
+        if (shmipc__lane_state(word) < SHMIPC__LANE_INLINE) break;
+        if (shmipc__lane_pos(g, word, (shmipc__lw)(pos + 1)) != (shmipc__lw)(pos + 1)) break;
+        pos++;
+    }
+    return pos;
+}
+
+SHMIPC_API int shmipc_lane_reader_attach(shmipc_lane_reader *r, const shmipc_lane_env *env, uint32_t history)
+{
+    shmipc__lw newest, before;
+    int rc;
+    if (!r) return SHMIPC_EINVAL;
+    rc = shmipc__lane_open(env, &r->map);
+    r->record = NULL;
+    r->missed = r->received = r->generation = 0;
+    r->pins = 0;
+#if SHMIPC_WORD_BITS == 64
+    if (!rc && r->map.n_records) rc = shmipc__lane_claim_record(r, env);
+#endif
+    if (rc) return rc;
+    newest = shmipc__lane_newest(&r->map);
+    if (history >= r->map.depth) history = r->map.depth - 1; /* the oldest one may be going */
+    before = (shmipc__lw)(newest - history + 1);
+    if ((shmipc__slw)(before - r->map.depth) < 0 && (shmipc__slw)newest >= 0) before = r->map.depth;
+    r->next = before;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
+{
+    if (!r) return SHMIPC_EINVAL;
+    if (r->pins) return SHMIPC_EBUSY;
+#if SHMIPC_WORD_BITS == 64
+    if (r->record) {
+        uint64_t funded = r->map.n_chunks ? SHMIPC__REC_FUNDED : 0;
+        shmipc__store_release_u64(r->record, r->generation << SHMIPC__REC_GENERATION | funded); /* L10 */
+    }
+#endif
+    r->record = NULL;
+    return SHMIPC_OK;
+}
+
+/* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of the
+ * depth, so as not to be overtaken again at once. */
+static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
+{
+    shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
+    if ((shmipc__slw)(head - pos) > 0) pos = head;
+    fresh = (shmipc__lw)(pos - r->map.depth + 1 + r->map.depth / 8);
+    r->missed += (shmipc__lw)(fresh - (shmipc__lw)r->next);
+    r->next = fresh;
+#if SHMIPC_WORD_BITS == 64
+    if (r->record) shmipc__store_relaxed_u64(SHMIPC__RECORD_MISSED(r->record), r->missed);
+#endif
+}
+
+SHMIPC__INLINE void shmipc__lane_advance(shmipc_lane_reader *r)
+{
+    r->next = (shmipc__lw)(r->next + 1);
+#if SHMIPC_WORD_BITS == 64
+    r->received++;
+    if (r->record) shmipc__store_relaxed_u64(SHMIPC__RECORD_RECEIVED(r->record), r->received);
+#endif
+}
+
+/* 1: overwritten meanwhile, look again. */
+SHMIPC__INLINE int shmipc__lane_get_inline(shmipc_lane_reader *r, const shmipc__lw *slot, shmipc__lw word, void *buf,
+                                           uint32_t cap, shmipc_lane_msg *m)
+{
+    shmipc__lw meta = SHMIPC__LW_LOAD_ACQUIRE(slot + 1); /* L4 */
+    uint32_t len = (uint32_t)meta, tag;
+#if SHMIPC_WORD_BITS == 64
+    tag = (uint32_t)(meta >> 32);
+#else
+    tag = SHMIPC__LW_LOAD_ACQUIRE(slot + 2); /* L4 */
+#endif
+    if (SHMIPC__LIKELY(len <= cap && len <= r->map.inline_max))
+        shmipc__lane_get_words(buf, slot + SHMIPC__LANE_HEAD / sizeof *slot, len);
+    if (SHMIPC__UNLIKELY(SHMIPC__LW_LOAD_RELAXED(slot) != word)) return 1; /* L5 */
+    if (SHMIPC__UNLIKELY(len > r->map.inline_max)) return SHMIPC_ECORRUPT;
+    if (SHMIPC__UNLIKELY(len > cap)) return SHMIPC_EMSGSIZE;
+    m->data = buf;
+    m->len = len;
+    m->tag = tag;
+    m->pin = 0;
+    return SHMIPC_OK;
+}
+
+#if SHMIPC_WORD_BITS == 64
+/* Hazard word 0 is for copying, so that recv works with all views out; 1 .. budget are the views. */
+static int shmipc__lane_get_chunk(shmipc_lane_reader *r, const uint64_t *slot, uint64_t word, void *buf, uint32_t cap,
+                                  int view, shmipc_lane_msg *m)
+{
+    uint32_t c = (uint32_t)(word & 0xffffu), i = 0, *chunk;
+    uint64_t *hazard;
+    int rc = SHMIPC_OK;
+    if (!c || c > r->map.n_chunks || !r->record) return SHMIPC_ECORRUPT;
+    if (view) {
+        for (i = 1; i <= r->map.budget && (r->pins >> (i - 1) & 1u); i++) {}
+        if (i > r->map.budget) return SHMIPC_EBUSY;
+    }
+    hazard = SHMIPC__RECORD_HAZARD(r->record, i);
+    shmipc__store_relaxed_u64(hazard, r->generation << SHMIPC__HZ_GENERATION | c);
+    shmipc__fence_seq_cst(); /* L7 */
+    if (shmipc__load_relaxed_u64(slot) != word) rc = 1;
+    chunk = shmipc__lane_chunk(&r->map, c - 1);
+    if (!rc) {
+        m->len = shmipc__load_relaxed_u32(chunk);
+        m->tag = shmipc__load_relaxed_u32(chunk + 1);
+        m->pin = i;
+        m->data = view ? (const void *)(chunk + SHMIPC__LINE / 4) : buf;
+        if (m->len > r->map.chunk_max) rc = SHMIPC_ECORRUPT;
+        else if (!view && m->len > cap) rc = SHMIPC_EMSGSIZE;
+        else if (!view && m->len) shmipc__copy_out(buf, chunk + SHMIPC__LINE / 4, m->len);
+    }
+    if (!rc && view) r->pins |= 1u << (i - 1);
+    else shmipc__store_release_u64(hazard, 0); /* L8 */
+    return rc;
+}
+#endif
+
+SHMIPC__INLINE int shmipc__lane_next(shmipc_lane_reader *r, void *buf, uint32_t cap, int view, shmipc_lane_msg *m)
+{
+    uint32_t tries;
+    for (tries = 0; tries < SHMIPC__LANE_TRIES; tries++) {
+        shmipc__lw next = (shmipc__lw)r->next, *slot = shmipc__lane_slot(&r->map, next), pos;
+        shmipc__lw word = SHMIPC__LW_LOAD_ACQUIRE(slot); /* L2 */
+        int rc = 1;
+        pos = shmipc__lane_pos(&r->map, word, next);
+        if (SHMIPC__LIKELY(word == shmipc__lane_word(&r->map, next, SHMIPC__LANE_INLINE))) {
+            rc = shmipc__lane_get_inline(r, slot, word, buf, cap, m);
+        } else if (pos == (shmipc__lw)(next - r->map.depth)) {
+            return SHMIPC_EAGAIN;
+        } else if (pos == next) {
+            if (shmipc__lane_state(word) != SHMIPC__LANE_CHUNK) return SHMIPC_EAGAIN;
+#if SHMIPC_WORD_BITS == 64
+            rc = shmipc__lane_get_chunk(r, slot, word, buf, cap, view, m);
+#endif
+        } else if ((shmipc__slw)(pos - next) > 0) {
+            shmipc__lane_lost(r, pos);
+        } else {
+            return SHMIPC_ECORRUPT;
+        }
+        if (rc > 0) continue;
+        if (!rc) {
+            m->number = r->next - r->map.depth;
+            shmipc__lane_advance(r);
+        }
+        return rc;
+    }
+    (void)view;
+    return SHMIPC_EAGAIN;
+}
+
+SHMIPC_API int shmipc_lane_recv(shmipc_lane_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag)
+{
+    shmipc_lane_msg m;
+    int rc;
+    if (SHMIPC__UNLIKELY(!r || !len || (!buf && cap))) return SHMIPC_EINVAL;
+    rc = shmipc__lane_next(r, buf, cap, 0, &m);
+    if (rc) return rc;
+    *len = m.len;
+    if (tag) *tag = m.tag;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_take(shmipc_lane_reader *r, void *buf, uint32_t cap, shmipc_lane_msg *msg)
+{
+    shmipc_lane_msg m;
+    int rc;
+    if (!r || !msg || (!buf && cap)) return SHMIPC_EINVAL;
+    m.pad = 0;
+    rc = shmipc__lane_next(r, buf, cap, 1, &m);
+    if (!rc) *msg = m;
+    return rc;
+}
+
+SHMIPC_API int shmipc_lane_release(shmipc_lane_reader *r, shmipc_lane_msg *msg)
+{
+    if (!r || !msg) return SHMIPC_EINVAL;
+#if SHMIPC_WORD_BITS == 64
+    if (msg->pin) {
+        if (!r->record || msg->pin > r->map.budget || !(r->pins >> (msg->pin - 1) & 1u)) return SHMIPC_ESTATE;
+        r->pins &= ~(1u << (msg->pin - 1));
+        shmipc__store_release_u64(SHMIPC__RECORD_HAZARD(r->record, msg->pin), 0); /* L8 */
+    }
+#endif
+    msg->pin = 0;
+    msg->data = NULL;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_lane_skip(shmipc_lane_reader *r, uint32_t keep, uint64_t *skipped)
+{
+    shmipc__lw to;
+    uint64_t n = 0;
+    if (!r) return SHMIPC_EINVAL;
+    if (keep >= r->map.depth) keep = r->map.depth - 1;
+    to = (shmipc__lw)(shmipc__lane_newest(&r->map) + 1 - keep);
+    if ((shmipc__slw)(to - (shmipc__lw)r->next) > 0) {
+        n = (shmipc__lw)(to - (shmipc__lw)r->next);
+        r->next = to;
+    }
+    if (skipped) *skipped = n;
+    return SHMIPC_OK;
+}
+
+SHMIPC_API uint64_t shmipc_lane_missed(const shmipc_lane_reader *r)
+{
+    return r ? r->missed : 0;
+}
+
+#if SHMIPC_WORD_BITS == 64
+static int shmipc__lane_sweep_record(const shmipc_lane_env *env, const shmipc_lane_map *g, uint64_t *rec, uint32_t dead)
+{
+    uint64_t was = shmipc__load_acquire_u64(rec), h; /* L10 */
+    uint32_t i;
+    if (!(was & SHMIPC__REC_STATE) || (was & SHMIPC__REC_OWNER) != dead) return SHMIPC_OK;
+    for (i = 0; i <= g->budget; i++) {
+        h = shmipc__load_acquire_u64(SHMIPC__RECORD_HAZARD(rec, i));
+        if (!h || h >> SHMIPC__HZ_GENERATION != was >> SHMIPC__REC_GENERATION) continue;
+        if (shmipc__lane_alive(env, dead)) return SHMIPC_EBUSY;
+        (void)shmipc__cas_acqrel_u64(SHMIPC__RECORD_HAZARD(rec, i), &h, 0);
+    }
+    if (shmipc__lane_alive(env, dead)) return SHMIPC_EBUSY;
+    h = was & ~(uint64_t)(SHMIPC__REC_STATE | SHMIPC__REC_OWNER);
+    (void)shmipc__cas_acqrel_u64(rec, &was, h); /* L10 */
+    return SHMIPC_OK;
+}
+#endif
+
+SHMIPC_API int shmipc_lane_sweep(const shmipc_lane_env *env, uint32_t dead)
+{
+    shmipc_lane_map g;
+    int rc = shmipc__lane_open(env, &g);
+    if (rc) return rc;
+#if SHMIPC_WORD_BITS == 64
+    {
+        uint64_t *wr = &shmipc__lane_mem_of(&g)->wr, w;
+        uint32_t i;
+        for (i = 0; i < g.n_records && !rc; i++) {
+            rc = shmipc__lane_sweep_record(env, &g, shmipc__lane_record(&g, i), dead);
+        }
+        w = shmipc__load_acquire_u64(wr); /* L10 */
+        if (rc || (w & SHMIPC__REC_OWNER) != dead + 1) return rc;
+        if (shmipc__lane_alive(env, dead)) return SHMIPC_EBUSY;
+        (void)shmipc__cas_acqrel_u64(wr, &w, w & ~(uint64_t)SHMIPC__REC_OWNER);
+    }
+#else
+    (void)dead;
+#endif
+    return rc;
+}
 
 /* ---------------------------------------------------------------------------------------------
  * >>queue  The chunk word is the only truth; a slot is an index. A word changes by one CAS or store at a time:
