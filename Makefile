@@ -116,7 +116,7 @@ test-c: ## unit, edge and multi-process stress tests
 	$(call run_programs,$(TESTS))
 test-crash: ## kill a process after every instruction of every operation
 	@rm -f $(B)/report/crash.jsonl
-	$(call run_programs,$(CRASHES))
+	$(call run_programs,$(CRASHES)); status=$$?; tools/crash-summary && exit $$status
 test-model: ## every schedule, every weak-memory read, every kill
 	@rm -f $(B)/report/model.jsonl
 	$(call run_programs,$(MODELS))

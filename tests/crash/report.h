@@ -126,7 +126,7 @@ static inline int crash__open(const char *topic, int argc)
 static inline void crash__share(uint64_t end, int cases_left)
 {
     uint64_t now = crash_now_ns(), left = now < end ? (end - now) / 1000000u : 0;
-    crash__share_ms = crash__env("SHORT") ? 1 + (long)left / cases_left : 0;
+    crash__share_ms = crash__env("SHORT") || crash__env("MUTANT") ? 1 + (long)left / cases_left : 0;
 }
 
 /* Calls fn for every chosen case of the table; the number of cases. */
