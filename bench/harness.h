@@ -162,6 +162,7 @@ BENCH_FUNC void *bench_far_loop(void *arg)
 {
     struct bench_link *l = (struct bench_link *)arg;
     bench_pin(l->cpu);
+    sem_post(&l->done);
     for (;;) {
         while (sem_wait(&l->go)) {}
         if (l->quit) return NULL;
@@ -181,6 +182,12 @@ BENCH_FUNC struct bench_link *bench_link_new(unsigned cpu)
     return l;
 }
 
+/* The far side must have left this CPU before anybody here spins for it. */
+BENCH_FUNC void bench_far_pinned(struct bench_link *l)
+{
+    while (sem_wait(&l->done)) {}
+}
+
 /* The far process dies with the near one. */
 BENCH_FUNC struct bench_link *bench_far_process(unsigned cpu)
 {
@@ -196,6 +203,7 @@ BENCH_FUNC struct bench_link *bench_far_process(unsigned cpu)
         bench_far_loop(l);
         _exit(0);
     }
+    bench_far_pinned(l);
     return l;
 }
 
@@ -208,6 +216,7 @@ BENCH_FUNC struct bench_link *bench_far_thread(unsigned cpu)
         exit(1);
     }
     pthread_detach(thread);
+    bench_far_pinned(l);
     return l;
 }
 

@@ -17,6 +17,14 @@
 
 #include "../harness.h"
 
+/* Setting up one of ours must work. */
+static inline void demand(int rc, const char *what)
+{
+    if (rc >= 0) return;
+    fprintf(stderr, "bench: %s: error %d\n", what, rc);
+    exit(1);
+}
+
 const size_t ring_slots = 1024;      // all rings hold about that many messages
 const size_t latency_samples = 1 << 18;
 
@@ -114,9 +122,8 @@ template <template <size_t> class R, size_t N> struct exchange {
         }
     }
 
-    static thr_result consume(char *m, double ms, uint64_t *wrong)
+    static thr_result consume(typename T::receiver &r, double ms, uint64_t *wrong)
     {
-        typename T::receiver r(m);
         alignas(64) uint64_t in[words];
         uint64_t start = 0, end = 0, now = bench_ticks(), skipped = 0;
         uint64_t warm = now + bench_ticks_of_ms(ms / 10), first = 0;
@@ -141,9 +148,13 @@ template <template <size_t> class R, size_t N> struct exchange {
     static thr_result throughput(bench_link *link, char *m, double ms, uint64_t *wrong)
     {
         T::make(m);
-        bench_far_start(link, produce, m);
-        thr_result t = consume(m, ms, wrong);
-        bench_far_stop(link);
+        thr_result t;
+        {
+            typename T::receiver r(m); // first, so that a broadcast finds it there
+            bench_far_start(link, produce, m);
+            t = consume(r, ms, wrong);
+            bench_far_stop(link);
+        }
         T::unmake(m);
         return t;
     }
@@ -158,6 +169,7 @@ template <template <size_t> class R, size_t N> struct exchange {
 /* What each file of rings offers: n transports, written to out; returns n. */
 size_t floor_transports(transport *out);
 size_t spsc_transports(transport *out);
+size_t lane_transports(transport *out);
 size_t queue_transports(transport *out);
 size_t ck_transports(transport *out);
 size_t boost_transports(transport *out);

@@ -76,6 +76,7 @@ void collect()
     static transport t[max_rows];
     size_t n = floor_transports(t);
     n += spsc_transports(t + n);
+    n += lane_transports(t + n);
     n += queue_transports(t + n);
     n += ck_transports(t + n);
     n += boost_transports(t + n);

@@ -8,13 +8,6 @@
 
 namespace {
 
-void demand(int rc, const char *what)
-{
-    if (rc >= 0) return;
-    fprintf(stderr, "bench: %s: %s\n", what, shmipc_strerror(rc));
-    exit(1);
-}
-
 int everybody_lives(void *, uint32_t) { return 1; }
 
 template <size_t N> struct queue {

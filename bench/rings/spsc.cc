@@ -11,13 +11,6 @@
 
 namespace {
 
-void demand(int rc, const char *what)
-{
-    if (rc >= 0) return;
-    fprintf(stderr, "bench: %s: %s\n", what, shmipc_strerror(rc));
-    exit(1);
-}
-
 template <size_t N> struct spsc {
     static const char *name() { return "spsc"; }
     static const char *note() { return ""; }
