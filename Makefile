@@ -79,6 +79,9 @@ $(B)/libshmipc.so: $(B)/shmipc.o
 $(B)/tests/%: tests/%.c | setup-build
 	@mkdir -p $(@D) && rm -f $@
 	$(C) $(CFLAGS) -Itests -Itests/model -Itests/crash -MF $@.d $< -o $@ $(LIBS)
+$(B)/tests/fuzz/%: tests/fuzz/%.c | setup-build
+	@mkdir -p $(@D)
+	$(C) $(SAN) -fsanitize=address,undefined -fno-sanitize-recover=all -MF $@.d $< -o $@ $(LIBS)
 $(B)/san/%: tests/%.c | setup-build
 	@mkdir -p $(@D) && rm -f $@
 	$(C) $(SAN) -fsanitize=address,undefined -fno-sanitize-recover=all -Itests -MF $@.d $< -o $@ $(LIBS)
@@ -142,8 +145,8 @@ test-python: ## (part 3, not written yet)
 	@$(if $(wildcard bindings/python),tools/setup test-python && $(MAKE) -C bindings/python test,echo "test-python: there is no Python binding yet")
 test-windows: ## (not written yet)
 	@echo "test-windows: the Windows layer is not written yet; test-compile compiles rings and atomics for it"
-fuzz: setup-fuzz ## (not written yet)
-	@echo "fuzz: there are no fuzzers yet"
+fuzz: setup-fuzz $(FUZZERS) ## damaged images under ASan and UBSan, IMAGES of them to each program (default 1000000)
+	@for p in $(FUZZERS); do $$p $${IMAGES:-1000000} || exit 1; done
 soak: ## the stress tests again and again for SOAK_S seconds (default 600)
 	@end=$$(($$(date +%s) + $${SOAK_S:-600})); while [ $$(date +%s) -lt $$end ]; do FULL=1 tools/run-tests $(filter %/stress_%,$(TESTS)) || exit 1; done
 bench: setup-bench ## measure, beside the peers of the same run; BENCH=name for one of them
