@@ -5059,16 +5059,17 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *   bell    0  owner   u64   0, or the life whose thread sleeps here
  *           8  word    u32   even: awake; odd: armed. Each step adds one, so the same value never returns (in 2^31 sleeps)
  *          12  -             to 64
- *   gate    0  summary u64   bit w: word w may have bits. Alone in its line: all that a sender reads
- *          64  turn    u64   version 52 | bell that is looked at first 12
+ *   gate    0  summary u64   declarations so far 32 | bit w: word w may have bits. Alone in its line: all a sender reads
+ *          64  turn    u64   version 53 | bell that is looked at first 11
  *          72  cpu     u32   1 + the CPU of the last sender that found sleepers, 0 unknown
- *         128  sleepers      64 words of u64
+ *         128  sleepers      32 words of u64
  *
  *   field      written by                                                  read by
  *   owner      claimer (0 -> life), its owner or a sweep (life -> 0)       sweeps
  *   word       owner even -> odd; anybody odd -> even, by CAS              ringers, the kernel
  *   sleepers   owner of the bell sets its bit; sender or owner takes it    senders
- *   summary    owner of a bell sets; whoever empties a word clears         senders, on each publish
+ *   summary    owner of a bell sets and counts; who finds a word empty     senders, on each publish
+ *              clears, by CAS from what it was before the look
  *   turn, cpu  senders that found sleepers                                 such senders; waiters (hints only)
  *
  * Waiter: arm the bell, set the bits, *fence W*, look at the data, sleep on the armed value at most a slice, look again.
@@ -5077,7 +5078,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  * is lost, with no more than these two fences; what else is ordered:
  *
  *   label  release                          acquire
- *   [G1]   summary |= bit (after the word)  summary &= ~bit of whoever saw the word empty, who then reads it again
+ *   [G1]   summary, by a declaration        the look of who wants to clear it, who then reads the word
  *   [G2]   sleepers &= ~bit by a sender     the owner that finds its bit gone, who then looks at the data again
  *   [B1]   owner = 0                        the next claim
  *
@@ -5094,7 +5095,8 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
 #define SHMIPC__SLICE_NS 40000000 /* bounds what a killed sender can cost, and how late a death is noticed */
 #endif
 #define SHMIPC__SPIN_NS 50000     /* about what a wake-up of an idle CPU costs both sides */
-#define SHMIPC__BELLS_MAX 4096
+#define SHMIPC__BELLS_MAX 2048
+#define SHMIPC__DECLARED ((uint64_t)1 << 32) /* one declaration, in a summary */
 #define SHMIPC__WAKE_ALL 0xffffffffu
 
 typedef struct shmipc__bell {
@@ -5112,7 +5114,7 @@ typedef struct shmipc__gate {
     uint32_t reserved1[13];
     uint64_t sleepers[SHMIPC__BELLS_MAX / 64];
 } shmipc__gate;
-SHMIPC__STATIC_ASSERT(sizeof(shmipc__gate) == 640 && offsetof(shmipc__gate, turn) == 64 &&
+SHMIPC__STATIC_ASSERT(sizeof(shmipc__gate) == 384 && offsetof(shmipc__gate, turn) == 64 &&
                       offsetof(shmipc__gate, cpu) == 72 && offsetof(shmipc__gate, sleepers) == 128, "layout of a gate");
 
 /* The table of bells as one process sees it. */
@@ -5143,7 +5145,7 @@ SHMIPC__UNUSED static int shmipc__bell_claim(shmipc__bells bells, uint64_t life,
 static int shmipc__bell_disarm(shmipc__bell *bell)
 {
     uint32_t word = shmipc__load_relaxed_u32(&bell->word);
-    return (word & 1) && shmipc__cas_acqrel_u32(&bell->word, &word, word + 1);
+    return (word & 1) && shmipc__cas_relaxed_u32(&bell->word, &word, word + 1);
 }
 
 SHMIPC__UNUSED static void shmipc__bell_free(shmipc__bells bells, uint32_t id, uint64_t life)
@@ -5176,23 +5178,22 @@ static int shmipc__bell_ring(shmipc__bells bells, uint32_t id)
 
 /* ---- gates ---- */
 
-/* Clears the summary bit of an empty word. A sleeper that came meanwhile set its word first, so the second look finds
- * it and puts the summary back. [G1] */
+/* Clears the summary bit of an empty word. Whoever declares himself changes the summary after his word, so it is still
+ * the one read here only if nobody has come to the word since. (Clearing first and putting back what was hasty would hide
+ * sleepers from another sender for a moment.) One try: a bit too many costs the next sender a look. */
 static void shmipc__gate_settle(shmipc__gate *gate, uint32_t at)
 {
-    uint64_t bit = (uint64_t)1 << at;
-    if (shmipc__load_relaxed_u64(&gate->sleepers[at])) return;
-    shmipc__and_acqrel_u64(&gate->summary, ~bit);
-    if (shmipc__load_relaxed_u64(&gate->sleepers[at])) shmipc__or_acqrel_u64(&gate->summary, bit);
+    uint64_t bit = (uint64_t)1 << at, was = shmipc__load_acquire_u64(&gate->summary); /* [G1] */
+    if (!(was & bit) || shmipc__load_relaxed_u64(&gate->sleepers[at])) return;
+    shmipc__cas_relaxed_u64(&gate->summary, &was, was & ~bit);
 }
 
 /* Says that bell `id` sleeps here. Also run at each slice: somebody may have died with the bit in his hand. */
 static void shmipc__gate_declare(shmipc__gate *gate, uint32_t id)
 {
-    uint64_t bit = (uint64_t)1 << (id & 63), sum = (uint64_t)1 << (id >> 6);
-    uint64_t *word = &gate->sleepers[id >> 6];
-    if (!(shmipc__load_relaxed_u64(word) & bit)) shmipc__or_acqrel_u64(word, bit);
-    if (!(shmipc__load_relaxed_u64(&gate->summary) & sum)) shmipc__or_acqrel_u64(&gate->summary, sum); /* [G1] */
+    uint64_t sum = (uint64_t)1 << (id >> 6), was = shmipc__load_relaxed_u64(&gate->summary);
+    shmipc__or_acqrel_u64(&gate->sleepers[id >> 6], (uint64_t)1 << (id & 63));
+    while (!shmipc__cas_acqrel_u64(&gate->summary, &was, (was | sum) + SHMIPC__DECLARED)) continue; /* [G1] */
 }
 
 /* Takes the own bit back; 0 when a sender had taken it. [G2] */
@@ -5231,9 +5232,9 @@ SHMIPC__UNUSED static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bel
     uint32_t i, n = 0, last = 0, first = (uint32_t)(turn % SHMIPC__BELLS_MAX);
     uint64_t upper = ~(uint64_t)0 << (first & 63);
     shmipc__store_relaxed_u32(&gate->cpu, (uint32_t)shmipc__os_cpu() + 1);
-    for (i = 0; i <= 64 && n < most; i++) {
-        uint32_t at = ((first >> 6) + i) & 63;
-        uint64_t mask = i == 0 ? upper : i == 64 ? ~upper : ~(uint64_t)0;
+    for (i = 0; i <= 32 && n < most; i++) {
+        uint32_t at = ((first >> 6) + i) & 31;
+        uint64_t mask = i == 0 ? upper : i == 32 ? ~upper : ~(uint64_t)0;
         if (summary >> at & 1) n += shmipc__gate_wake_word(gate, bells, at, mask, most - n, &last);
     }
     if (n && most != SHMIPC__WAKE_ALL) {
@@ -5248,7 +5249,7 @@ SHMIPC__UNUSED static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bel
 SHMIPC__UNUSED static uint32_t shmipc__gate_ring(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
 {
     shmipc__fence_seq_cst(); /* fence S */
-    if (SHMIPC__LIKELY(!shmipc__load_relaxed_u64(&gate->summary))) return 0;
+    if (SHMIPC__LIKELY(!(uint32_t)shmipc__load_relaxed_u64(&gate->summary))) return 0;
     return shmipc__gate_wake(gate, bells, most);
 }
 

@@ -127,7 +127,7 @@ static void ping_pong(uint64_t rounds, int spin, int one_cpu, int idle)
     }
     reap(pid, 2);
     CHECK_EQ(*word(0), rounds);
-    CHECK_EQ(m->gate[0].summary | m->gate[1].summary, 0);
+    CHECK_EQ((uint32_t)(m->gate[0].summary | m->gate[1].summary), 0);
     printf("%llu round trips, %.2f us each, none lost\n", (unsigned long long)rounds,
            (double)(check__clock_ns() - start) / 1000 / (double)rounds);
 }
