@@ -977,8 +977,8 @@ SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_
     head = pos = shmipc__load_acquire_u32(&m->head); /* H2 */
     if (head & 7) return SHMIPC_ECORRUPT;
     for (;;) {
-        word = shmipc__load_acquire_u32(shmipc__spsc_word((unsigned char *)(m + 1), pos, capacity));
-        if (!word) break;
+        word = shmipc__load_relaxed_u32(shmipc__spsc_word((unsigned char *)(m + 1), pos, capacity));
+        if (!word) break; /* relaxed: whoever knows that the predecessor is gone sees all that it stored */
         span = shmipc__spsc_span(word, pos & (capacity - 1), capacity);
         pos += span;
         if (!span || pos - head > capacity - 8) return SHMIPC_ECORRUPT;
@@ -1105,7 +1105,7 @@ SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_
     if (!r) return SHMIPC_EINVAL;
     rc = shmipc__spsc_check(mem, bytes, &capacity);
     if (rc) return rc;
-    head = shmipc__load_acquire_u32(&m->head);
+    head = shmipc__load_relaxed_u32(&m->head);
     if (head & 7) return SHMIPC_ECORRUPT;
     r->data = (unsigned char *)(m + 1);
     r->head = &m->head;
