@@ -43,6 +43,14 @@
  *     - The key schedule stays in your shmipc_gcm until shmipc_gcm_clear; registers and spilled words are not wiped.
  */
 
+/* Feature macros come first: shmipc.h, included behind this file, needs what the C library else hides. */
+#if defined(__linux__) && !defined(_GNU_SOURCE) && !defined(SHMIPC_RINGS_ONLY)
+#define _GNU_SOURCE 1
+#endif
+#if defined(__linux__) && !defined(_FILE_OFFSET_BITS) && !defined(SHMIPC_RINGS_ONLY)
+#define _FILE_OFFSET_BITS 64
+#endif
+
 #ifndef SHMIPC_CRYPTO_H
 #define SHMIPC_CRYPTO_H
 
@@ -1119,7 +1127,8 @@ static void shmipc__gcm_crypt(const shmipc_gcm *g, const uint8_t nonce[12], cons
 
 static int shmipc__gcm_length_ok(size_t aad_len, size_t len)
 {
-    return (uint64_t)len <= ((uint64_t)1 << 36) - 32 && (uint64_t)aad_len < (uint64_t)1 << 61;
+    uint64_t text = len, more = aad_len; /* as variables: on 32 bits a compiler would call the comparison constant */
+    return text <= ((uint64_t)1 << 36) - 32 && more < (uint64_t)1 << 61;
 }
 
 SHMIPC_API int shmipc_gcm_init_path(shmipc_gcm *g, const void *key32, int path)
@@ -1297,7 +1306,7 @@ __attribute__((target("sha,sse4.1,ssse3")))
 static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t count)
 {
     const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    __m128i dcba = _mm_loadu_si128((const __m128i *)state), hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
+    __m128i dcba = _mm_loadu_si128((const __m128i *)(const void *)state), hgfe = _mm_loadu_si128((const __m128i *)(const void *)(state + 4));
     __m128i cdab = _mm_shuffle_epi32(dcba, 0xb1), efgh = _mm_shuffle_epi32(hgfe, 0x1b);
     __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
     __m128i w[4], before0, before1, x;
@@ -1305,9 +1314,9 @@ static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t co
     for (; count; count--, p += 64) {
         before0 = abef;
         before1 = cdgh;
-        for (i = 0; i < 4; i++) w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), order);
+        for (i = 0; i < 4; i++) w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), order);
         for (i = 0; i < 16; i++) {
-            x = _mm_add_epi32(w[i & 3], _mm_loadu_si128((const __m128i *)(shmipc__sha_k + 4 * i)));
+            x = _mm_add_epi32(w[i & 3], _mm_loadu_si128((const __m128i *)(const void *)(shmipc__sha_k + 4 * i)));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, x);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(x, 0x0e));
             if (i < 12) {
@@ -1321,8 +1330,8 @@ static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t co
     }
     cdab = _mm_shuffle_epi32(abef, 0x1b);
     efgh = _mm_shuffle_epi32(cdgh, 0xb1);
-    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(cdab, efgh, 0xf0));
-    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(efgh, cdab, 8));
+    _mm_storeu_si128((__m128i *)(void *)state, _mm_blend_epi16(cdab, efgh, 0xf0));
+    _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_alignr_epi8(efgh, cdab, 8));
 }
 #endif
 
