@@ -2028,7 +2028,7 @@ SHMIPC_API int shmipc_lane_sweep(const shmipc_lane_env *env, uint32_t dead)
 /* ---------------------------------------------------------------------------------------------
  * >>queue  The chunk word is the only truth; a slot is an index. A word changes by one CAS or store at a time:
  *
- *     FREE -> FILLING(producer) -> HELD(consumer) -> FREE       HELD(dead) -> RETURNED -> HELD(another)
+ *     FREE -> FILLING(producer) -> HELD(consumer) -> FREE       HELD(dead, or nobody) -> RETURNED -> HELD(another)
  *
  * A published chunk stays FILLING: what publishes it is the slot that names it.
  *
@@ -2109,6 +2109,14 @@ static uint64_t shmipc__queue_recounted(uint64_t w)
 {
     uint64_t count = w & SHMIPC__QUEUE_COUNT;
     return shmipc__queue_freed(w) | (count == SHMIPC__QUEUE_COUNT ? count : count + SHMIPC__QUEUE_ONCE);
+}
+SHMIPC__INLINE uint64_t shmipc__queue_tail(const shmipc_queue *q)
+{
+    return shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+}
+SHMIPC__INLINE uint64_t shmipc__queue_hint(const shmipc_queue *q)
+{
+    return shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
 }
 SHMIPC__INLINE void shmipc__queue_advance(uint64_t *position, uint64_t p)
 {
@@ -2248,7 +2256,7 @@ static int shmipc__queue_room(shmipc_queue *q, uint64_t *slot, uint64_t s)
 {
     uint32_t c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK) - 1u;
     if (c >= q->config.chunks) return SHMIPC_ECORRUPT;
-    if ((shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)) & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) /* Q2 */
+    if ((shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c)) & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)
         return shmipc__load_relaxed_u64(slot) == s ? SHMIPC_EFULL : SHMIPC_OK;
     shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
     return SHMIPC_OK;
@@ -2332,7 +2340,7 @@ SHMIPC_API int shmipc_queue_push(shmipc_queue *q, const void *data, uint32_t len
     uint64_t p;
     int rc;
     if (SHMIPC__UNLIKELY(!q)) return SHMIPC_EINVAL;
-    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    p = shmipc__queue_tail(q);
     rc = shmipc__queue_push_at(q, data, len_bytes, tag, &p);
     if (!rc) shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
     return rc;
@@ -2344,7 +2352,7 @@ SHMIPC_API int shmipc_queue_push_many(shmipc_queue *q, const shmipc_queue_item *
     uint32_t i;
     int rc = SHMIPC_OK;
     if (!q || !items || count == 0 || count > INT32_MAX) return SHMIPC_EINVAL;
-    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    p = shmipc__queue_tail(q);
     for (i = 0; i < count && !rc; i += !rc)
         rc = shmipc__queue_push_at(q, items[i].data, items[i].len_bytes, items[i].tag, &p);
     if (i) shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
@@ -2381,7 +2389,7 @@ SHMIPC_API int shmipc_queue_commit(shmipc_queue *q, shmipc_queue_msg *m)
     int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_FILLING);
     if (rc) return rc;
     if (m->len_bytes > q->config.max_message) return SHMIPC_EMSGSIZE;
-    p = shmipc__load_acquire_u64(&shmipc__queue_of(q)->tail); /* Q4 */
+    p = shmipc__queue_tail(q);
     rc = shmipc__queue_place(q, &p, &s);
     if (!rc) rc = shmipc__queue_publish(q, m->chunk, m->len_bytes, m->tag, &p, &s);
     if (rc) return rc;
@@ -2411,9 +2419,15 @@ SHMIPC_API int shmipc_queue_detach(shmipc_queue *q)
 
 /* ---- take ---- */
 
+/* What nobody holds was rejected: as good as held by a dead owner, but never reported. */
+static int shmipc__queue_redelivers(const shmipc_queue *q, uint64_t w)
+{
+    return q->config.policy == SHMIPC_QUEUE_REDELIVER || (w & SHMIPC__QUEUE_NOBODY) == SHMIPC__QUEUE_NOBODY;
+}
 static int shmipc__queue_dead(const shmipc_queue *q, uint64_t w)
 {
     uint32_t owner = (uint32_t)(w & SHMIPC__QUEUE_NOBODY);
+    if (owner == SHMIPC__QUEUE_NOBODY) return 1;
     return owner != q->owner && q->alive && !q->alive(q->alive_arg, owner);
 }
 
@@ -2464,12 +2478,12 @@ SHMIPC__INLINE int shmipc__queue_view(shmipc_queue *q, uint32_t c, uint64_t w, s
 static int shmipc__queue_take_back(shmipc_queue *q, uint32_t c, uint64_t *w)
 {
     uint64_t next, state;
-    *w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)); /* Q3 */
+    *w = shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c));
     do {
         state = *w & SHMIPC__QUEUE_STATE;
         if (state == SHMIPC__QUEUE_RETURNED) {
             next = *w | SHMIPC__QUEUE_HELD | q->owner;
-        } else if (state == SHMIPC__QUEUE_HELD && !q->config.policy && shmipc__queue_dead(q, *w)) { /* REDELIVER */
+        } else if (state == SHMIPC__QUEUE_HELD && shmipc__queue_redelivers(q, *w) && shmipc__queue_dead(q, *w)) {
             shmipc__queue_unname(q, c, *w);
             next = shmipc__queue_recounted(*w) | SHMIPC__QUEUE_HELD | q->owner;
         } else {
@@ -2511,7 +2525,7 @@ SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, u
         if ((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) {
             if (shmipc__load_relaxed_u64(slot) != s) continue; /* w may be a later life's, unpublished */
             mine = (w | SHMIPC__QUEUE_HELD | SHMIPC__QUEUE_NOBODY) - SHMIPC__QUEUE_NOBODY + q->owner;
-            if (!shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), &w, mine)) continue; /* Q3 */
+            if (!shmipc__cas_relaxed_u64(shmipc__queue_chunk(q, c), &w, mine)) continue;
         }
         /* Taken, by us or another: empty the slot, and only then the chunk is freed. Dies before: others do both. */
         shmipc__cas_relaxed_u64(slot, &s, shmipc__queue_emptied(s));
@@ -2538,7 +2552,7 @@ SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, u
     uint32_t turns, n = 0;
     int rc;
     if (SHMIPC__UNLIKELY(!q || !msgs || count == 0 || count > INT32_MAX)) return SHMIPC_EINVAL;
-    hint = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
+    hint = shmipc__queue_hint(q);
     for (turns = 0; turns < SHMIPC__QUEUE_PATIENCE; turns++) {
         rc = 0;
         if (SHMIPC__UNLIKELY(hint & 1u)) {
@@ -2556,7 +2570,7 @@ SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, u
             return n ? (int)n : rc;
         }
         seen = hint;
-        hint = shmipc__load_acquire_u64(&shmipc__queue_of(q)->hint); /* Q5 */
+        hint = shmipc__queue_hint(q);
         if (hint == seen) return SHMIPC_EAGAIN;
     }
     return SHMIPC_ECORRUPT;
@@ -2578,30 +2592,6 @@ SHMIPC_API int shmipc_queue_release(shmipc_queue *q, shmipc_queue_msg *m)
     return SHMIPC_OK;
 }
 
-/* A sweep of one's own message; its slot is empty already. Dies before the CAS: redelivered or reported as well. */
-SHMIPC_API int shmipc_queue_reject(shmipc_queue *q, shmipc_queue_msg *m)
-{
-    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
-    if (rc) return rc;
-    m->data = NULL;
-    shmipc__queue_raise(q);
-    shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, m->chunk), &m->word,
-                           shmipc__queue_recounted(m->word) | SHMIPC__QUEUE_RETURNED); /* Q3 */
-    return SHMIPC_OK;
-}
-
-SHMIPC_API int shmipc_queue_recv(shmipc_queue *q, void *buffer, uint32_t size_bytes, uint32_t *tag)
-{
-    shmipc_queue_msg m;
-    int rc = !q || (!buffer && size_bytes) ? SHMIPC_EINVAL : shmipc_queue_take_many(q, &m, 1);
-    if (rc <= 0) return rc;
-    if (SHMIPC__UNLIKELY(m.len_bytes > size_bytes)) return shmipc_queue_reject(q, &m), SHMIPC_EMSGSIZE;
-    if (m.len_bytes) shmipc__copy_out(buffer, m.data, m.len_bytes);
-    if (tag) *tag = m.tag;
-    shmipc__queue_free(q, m.chunk);
-    return (int)m.len_bytes;
-}
-
 /* ---- sweep ---- */
 
 /* A dead owner was filling c (word w). No slot names it: free. A slot does: it is published, and nobody's from now on.
@@ -2617,15 +2607,13 @@ static int shmipc__queue_sweep_held(shmipc_queue *q, uint32_t c, uint64_t w, shm
 {
     uint64_t next = shmipc__queue_recounted(w);
     shmipc_queue_msg m;
+    int redeliver;
     shmipc__queue_unname(q, c, w);
-    if (q->config.policy == SHMIPC_QUEUE_REDELIVER) {
-        shmipc__queue_raise(q);
-        next |= SHMIPC__QUEUE_RETURNED;
-    } else {
-        next |= SHMIPC__QUEUE_HELD | q->owner;
-    }
+    redeliver = shmipc__queue_redelivers(q, w);
+    if (redeliver) shmipc__queue_raise(q);
+    next |= redeliver ? SHMIPC__QUEUE_RETURNED : SHMIPC__QUEUE_HELD | q->owner;
     if (!shmipc__cas_acqrel_u64(shmipc__queue_chunk(q, c), &w, next)) return 0; /* Q3 */
-    if (q->config.policy == SHMIPC_QUEUE_REDELIVER) return 1;
+    if (redeliver) return 1;
     if (shmipc__queue_view(q, c, next, &m) > 0 && report) report(arg, &m);
     shmipc__queue_free(q, c);
     return 1;
@@ -2638,14 +2626,41 @@ SHMIPC_API int shmipc_queue_sweep(shmipc_queue *q, uint32_t owner, shmipc_queue_
     if (!q || owner >= SHMIPC__QUEUE_NOBODY || !q->alive) return SHMIPC_EINVAL;
     if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY; /* first, so that every word read shows all it did */
     for (c = 0; c < q->config.chunks; c++) {
-        uint64_t w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)), state = w & SHMIPC__QUEUE_STATE; /* Q2, Q3 */
-        if ((w & SHMIPC__QUEUE_NOBODY) != owner || !(state & SHMIPC__QUEUE_FILLING)) continue; /* or HELD */
+        uint64_t w = shmipc__load_relaxed_u64(shmipc__queue_chunk(q, c)), state = w & SHMIPC__QUEUE_STATE;
+        if (!(state & SHMIPC__QUEUE_FILLING)) continue; /* neither FILLING nor HELD */
+        if ((w & SHMIPC__QUEUE_NOBODY) != owner && (w | SHMIPC__QUEUE_HELD | SHMIPC__QUEUE_NOBODY) != w) continue;
         /* Still dead? If another sweep has ended, the index may have a new owner, and this may be his word. */
         if (!shmipc__queue_dead(q, owner)) return SHMIPC_EBUSY;
         changed += state == SHMIPC__QUEUE_FILLING ? shmipc__queue_sweep_filling(q, c, w)
                                                   : shmipc__queue_sweep_held(q, c, w, report, report_arg);
     }
     return changed;
+}
+
+/* First held by nobody, then swept like that. From HELD by us, who live, straight to RETURNED would lose the message:
+ * between raise and CAS a taker would find nothing and clear the hint. Dies in between: any sweep, or take, goes on. */
+SHMIPC_API int shmipc_queue_reject(shmipc_queue *q, shmipc_queue_msg *m)
+{
+    uint64_t w;
+    int rc = shmipc__queue_owns(q, m, SHMIPC__QUEUE_HELD);
+    if (rc) return rc;
+    m->data = NULL;
+    w = m->word | SHMIPC__QUEUE_NOBODY;
+    shmipc__store_release_u64(shmipc__queue_chunk(q, m->chunk), w); /* Q3 */
+    shmipc__queue_sweep_held(q, m->chunk, w, NULL, NULL);
+    return SHMIPC_OK;
+}
+
+SHMIPC_API int shmipc_queue_recv(shmipc_queue *q, void *buffer, uint32_t size_bytes, uint32_t *tag)
+{
+    shmipc_queue_msg m;
+    int rc = !q || (!buffer && size_bytes) ? SHMIPC_EINVAL : shmipc_queue_take_many(q, &m, 1);
+    if (rc <= 0) return rc;
+    if (SHMIPC__UNLIKELY(m.len_bytes > size_bytes)) return shmipc_queue_reject(q, &m), SHMIPC_EMSGSIZE;
+    if (m.len_bytes) shmipc__copy_out(buffer, m.data, m.len_bytes);
+    if (tag) *tag = m.tag;
+    shmipc__queue_free(q, m.chunk);
+    return (int)m.len_bytes;
 }
 
 SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *q, shmipc_queue_stats *stats)
