@@ -8,7 +8,7 @@
  * Time stands still but for timed waits that run out, and ex_os_step ns with each look at the clock (per process).
  * Not modelled: EINTR, fork, full file systems, files removed by strangers, waiting for a lock other than in a loop.
  *
- * Private memory comes from an arena that is empty at the start of every schedule, so killed processes leak nothing. */
+ * Private memory comes from an arena of each process that is empty at the start of every schedule, so killed processes leak nothing. */
 #ifndef EXPLORE_OS_H
 #define EXPLORE_OS_H
 #include "explore.h"
@@ -18,12 +18,12 @@
 #define EX_OS_FILE_BYTES 32768
 #endif
 #ifndef EX_OS_ARENA
-#define EX_OS_ARENA (1 << 20)
+#define EX_OS_ARENA 65536
 #endif
 
 static struct {
     int run, opened[EX_THREADS], made[EX_THREADS];
-    size_t used;
+    size_t used[EX_THREADS];
     int64_t clock[EX_THREADS + 1];
     struct { uint64_t size, dirty; int linked; char name[256]; } file[EX_OS_FILES];
     struct { int file, open; uint64_t locks; } fd[EX_THREADS + 1][64];
@@ -31,7 +31,7 @@ static struct {
 static int64_t ex_os_step = 1000000;
 static int ex_os_as = -1; /* setup acts for this thread: locks that it takes are his */
 static unsigned char ex_os_memory[EX_OS_FILES][EX_OS_FILE_BYTES] __attribute__((aligned(4096)));
-static unsigned char ex_os_arena[EX_OS_ARENA] __attribute__((aligned(64)));
+static unsigned char ex_os_arena[EX_THREADS][EX_OS_ARENA] __attribute__((aligned(64)));
 static int ex_os_directory, ex_os_locks[EX_OS_FILES][64]; /* addresses that stand for objects of the kernel */
 
 static void ex_os_fresh(void)
@@ -46,7 +46,9 @@ static void ex_os_fresh(void)
     memset(ex_os.opened, 0, sizeof ex_os.opened);
     memset(ex_os.made, 0, sizeof ex_os.made);
     memset(ex_os.clock, 0, sizeof ex_os.clock);
-    ex_os.used = 0;
+    memset(ex_os.used, 0, sizeof ex_os.used);
+    ex.private_from = (const char *)ex_os_arena;
+    ex.private_to = ex.private_from + sizeof ex_os_arena;
     ex_os.run = ex.run;
 }
 static int ex_os_me(void)
@@ -57,12 +59,12 @@ static int ex_os_me(void)
 }
 EX_UNUSED static void *ex_os_alloc(size_t n)
 {
+    int me = ex_os_me();
     void *p;
-    ex_os_fresh();
     n = (n + 63) & ~(size_t)63;
-    if (ex_os.used + n > EX_OS_ARENA) ex_die("the arena of private memory is full: EX_OS_ARENA");
-    p = ex_os_arena + ex_os.used;
-    ex_os.used += n;
+    if (ex_os.used[me] + n > EX_OS_ARENA) ex_die("the arena of private memory is full: EX_OS_ARENA");
+    p = ex_os_arena[me] + ex_os.used[me];
+    ex_os.used[me] += n;
     memset(p, 0, n);
     return p;
 }
@@ -283,8 +285,10 @@ static inline void shmipc__os_close(shmipc__os_file *f)
 {
     uint64_t byte;
     if (ex_os_file(*f) >= 0) {
-        for (byte = 0; byte < 64; byte++)
-            if (*ex_os_held(*f) >> byte & 1) shmipc__os_unlock(*f, byte);
+        while (*ex_os_held(*f)) {
+            byte = (uint64_t)__builtin_ctzll(*ex_os_held(*f));
+            shmipc__os_unlock(*f, byte);
+        }
         ex_os.fd[*f / 64 - 1][*f % 64].open = 0;
     }
     *f = SHMIPC__OS_NONE;

@@ -143,10 +143,10 @@ static uint32_t step(int op, uint32_t *p, uint32_t v, int other)
     case 6: return shmipc__add_acqrel_u32(p, 1);
     case 7: shmipc__fence_seq_cst(); return 9;
     case 8: return (uint32_t)ex_is_dead(other);
-    case 9: { static ex_site s = {"", 0, "wait", 0, 0, 0, NULL}; return (uint32_t)ex_futex_wait(&s, p, v, 1); }
-    case 10: { static ex_site s = {"", 0, "wake", 0, 0, 0, NULL}; return (uint32_t)ex_futex_wake(&s, p, 1); }
-    case 11: { static ex_site s = {"", 0, "lock", 0, 0, 0, NULL}; return (uint32_t)ex_trylock(&s, p); }
-    default: { static ex_site s = {"", 0, "unlock", 0, 0, 0, NULL}; ex_unlock(&s, p); return 9; }
+    case 9: { EX_SITE_HERE(s, "wait", 0); return (uint32_t)ex_futex_wait(&s, p, v, 1); }
+    case 10: { EX_SITE_HERE(s, "wake", 0); return (uint32_t)ex_futex_wake(&s, p, 1); }
+    case 11: { EX_SITE_HERE(s, "lock", 0); return (uint32_t)ex_trylock(&s, p); }
+    default: { EX_SITE_HERE(s, "unlock", 0); ex_unlock(&s, p); return 9; }
     }
 }
 T(run_code)
@@ -387,7 +387,7 @@ static void stack_model(ex_model *m)
  * see the sleeper, and the sleeper not the news. */
 T(sleeper)
 {
-    static ex_site here = {__FILE__, __LINE__, "futex wait", 0, 0, 0, NULL};
+    EX_SITE_HERE(here, "futex wait", 0);
     (void)arg;
     while (!shmipc__load_acquire_u32(&x)) {
         shmipc__store_relaxed_u32(&y, 1);
@@ -398,7 +398,7 @@ T(sleeper)
 }
 T(waker)
 {
-    static ex_site here = {__FILE__, __LINE__, "futex wake", 0, 0, 0, NULL};
+    EX_SITE_HERE(here, "futex wake", 0);
     (void)arg;
     payload_write(4);
     shmipc__store_release_u32(&x, 1);
