@@ -127,8 +127,8 @@ test-san: ## the tests under ASan and UBSan, the thread tests under TSan
 	$(call run_programs,$(SAN_TESTS) $(SAN_THREADS))
 test-compile: setup-test-compile ## compilers, standards, options, symbols, other machines
 	@tools/run-tests tests/compile/run
-test-docs: setup-test-mutants ## compile and run the examples of README, docs and the manual
-	@tools/run-tests tools/snippets
+test-docs: setup-test-docs ## compile and run the examples, and the snippets of README, docs and manual
+	+@$(SUBMAKE) -k $(EXAMPLES) || true; EXAMPLES="$(EXAMPLES)" tools/run-tests tools/snippets
 test-mutants: setup-test-mutants ## planted errors in the header must be caught
 	@$(if $(wildcard tests/mutants/*.tsv),tools/run-tests tools/mutate,echo "test-mutants: there is no table of mutants yet")
 # A test that an emulator cannot run says why in a comment: "not under emulation: reason".
