@@ -2,10 +2,90 @@
  *
  * >>manual
  *
- * Do this
- *     #define SHMIPC_IMPLEMENTATION
- * before you include this file in *one* C or C++ file to create the implementation.
- * MIT licence, see the end of the file.
+ * Rings and named segments in shared memory for processes, threads and cores that may be killed or stopped at any
+ * instruction. Whoever survives goes on: nothing that was acknowledged is lost, nothing is delivered twice unless its
+ * description says so, nothing stays occupied by the dead, and a name is free again without anybody deleting a file.
+ *
+ * USE
+ *
+ * Copy this file into your project. In *one* C or C++ file define SHMIPC_IMPLEMENTATION before you include it (or
+ * compile shmipc.c); everywhere else just include it. C11 or C++11 and later. On Linux link with -pthread (glibc 2.34
+ * and musl need nothing).
+ *
+ * >>example hello
+ * #define SHMIPC_IMPLEMENTATION
+ * #include "shmipc.h"
+ *
+ * enum { CAPACITY = 4096 };
+ *
+ * static int lay_out(shmipc_segment *s, void *arg)  // runs once, before anybody else can see the segment
+ * {
+ *     void *mem;
+ *     int rc = shmipc_segment_at(s, 0, shmipc_spsc_size(CAPACITY), &mem);
+ *     return (void)arg, rc ? rc : shmipc_spsc_init(mem, shmipc_spsc_size(CAPACITY), CAPACITY);
+ * }
+ *
+ * int main(void)                                    // another process does the same, with shmipc_spsc_reader
+ * {
+ *     shmipc_ctx *ctx;
+ *     shmipc_segment *s;
+ *     shmipc_segment_config cfg;
+ *     shmipc_spsc_writer w;
+ *     void *mem;
+ *     shmipc_segment_config_init(&cfg);
+ *     cfg.mode = SHMIPC_OPEN_OR_CREATE;
+ *     cfg.size = shmipc_spsc_size(CAPACITY);
+ *     cfg.init = lay_out;
+ *     if (shmipc_ctx_open(&ctx, NULL)) return 1;
+ *     if (shmipc_segment_open(ctx, "robot/pose", &cfg, &s)) return 1;
+ *     if (shmipc_segment_at(s, 0, cfg.size, &mem) || shmipc_spsc_writer_attach(&w, mem, cfg.size)) return 1;
+ *     if (shmipc_spsc_send(&w, "hello", 5, 0)) return 1;
+ *     shmipc_ctx_close(ctx);
+ *     return 0;
+ * }
+ * >>end
+ *
+ * CONTENTS: search for the tag. Declarations with their reference first, then the implementation, where each section
+ * begins with its byte map, who writes what, its release/acquire pairs, and what a death between two lines leaves.
+ *
+ *     >>config   options                                 >>errors   result codes
+ *     >>spsc     byte ring, one writer, one reader       >>lane     broadcast, one writer, any number of readers
+ *     >>queue    many producers, many consumers          >>ctx      a process's life in one scope
+ *     >>segment  named memory, found by all              >>os       the operating system, one small interface
+ *     >>block    size-class blocks inside a segment      >>wait     sleeping until there is something to do
+ *     >>compiler >>atomic                                what the compilers differ in
+ *
+ * Blocks and waiting have no public functions yet; they are there for the headers above this one.
+ *
+ * CONCEPTS
+ *
+ * scope    A directory of segment files with one registry: by default the user's own, /dev/shm/shmipc-<uid>. Another
+ *          directory: the config or $SHMIPC_DIR. Containers share a scope by sharing the directory.
+ * life     What a context holds: a number never used again, and a lock of the kernel's that proves this process alive.
+ *          Never a process id, a heartbeat or a timeout: a stopped process is alive, and nobody waits for it.
+ * segment  A file that lasts exactly as long as somebody living is attached. Each attachment has an index in it, which
+ *          rings take as owner; sweeping gives back what a dead attachment held, then its index is used again.
+ * ring     Works over any memory that you bring, in a segment or not; attaching makes a private handle.
+ *
+ * RULES FOR ALL FUNCTIONS
+ *
+ * Results are SHMIPC_OK or a positive count, or a negative SHMIPC_E... code; outputs are written only on success.
+ * shmipc_ctx_detail says what was found and what to do about it. A ring handle belongs to one thread at a time; a context
+ * and a segment may be used by several. Nothing blocks unless its entry says so, and rings never make a system call,
+ * allocate or take a lock. Nothing prints, exits, starts a thread or installs a signal handler; no function but the ring
+ * operations may be called from one. After fork the child's handles of contexts and segments answer SHMIPC_EFORKED;
+ * rings over plain memory go on working, but one handle must not be used on both sides.
+ *
+ * LIMITS
+ *
+ * - Memory is trusted with nothing (every index and length is checked in a local copy), except that a process with
+ *   write access may truncate a file under the others, which ends them with SIGBUS.
+ * - Processes that share memory must agree on the layout: versions are stamped and refused politely when they differ.
+ *   32- and 64-bit processes agree.
+ * - A registry holds two million different names, over time, until its directory is deleted while nobody uses it.
+ * - Contexts and segments: Linux. Rings: everywhere. Without lock-free 64-bit atomics: the SPSC ring and inline lanes.
+ *
+ * Licence: MIT, at the end of this file.
  */
 
 /* Feature macros come first: without them the C library hides what the OS layer needs. */
@@ -28,7 +108,19 @@
 #include <stdint.h>
 
 /* ---------------------------------------------------------------------------------------------
- * >>config  Options, each with where it must be defined and what breaks if processes differ
+ * >>config  Options: define them before the include
+ *
+ *   in one file        SHMIPC_IMPLEMENTATION    creates the implementation there
+ *   everywhere alike   SHMIPC_STATIC            every function is static; then each file that includes needs the
+ *                                               implementation, and unused ones cost nothing
+ *                      SHMIPC_API               how public functions are declared (dllexport, visibility); `extern`
+ *                      SHMIPC_RINGS_ONLY        leaves out all that needs an operating system or a C library
+ *   in all programs    SHMIPC_WORD_BITS         64; 32 chooses the lane without 64-bit atomics, which only programs
+ *   that share memory                           with the same choice can read (the stamp refuses others)
+ *   with the implementation, as each program likes
+ *                      SHMIPC_USE_STDATOMIC     C11 <stdatomic.h> in place of the compiler's built-ins
+ *                      SHMIPC_ATOMICS_HEADER    file in place of all atomic accesses (model checkers)
+ *                      SHMIPC_OS_HEADER         file in place of the section >>os (models, other systems)
  * ------------------------------------------------------------------------------------------- */
 
 #ifndef SHMIPC_API
@@ -516,14 +608,6 @@ SHMIPC_API uint32_t shmipc_segment_index(const shmipc_segment *segment);
 SHMIPC_API uint64_t shmipc_segment_generation(const shmipc_segment *segment);
 SHMIPC_API int shmipc_segment_alive(shmipc_segment *segment, uint32_t index);
 SHMIPC_API int shmipc_segment_holds(shmipc_segment *segment, uint32_t index, uint64_t life);
-
-/* ---------------------------------------------------------------------------------------------
- * >>block
- * ------------------------------------------------------------------------------------------- */
-
-/* ---------------------------------------------------------------------------------------------
- * >>wait
- * ------------------------------------------------------------------------------------------- */
 
 /* SHMIPC_CDEF_END */
 #endif /* SHMIPC_RINGS_ONLY */
