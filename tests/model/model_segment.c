@@ -185,7 +185,7 @@ int main(int argc, char **argv)
 {
     ex_model join, leave, die, swept, reuse;
     ex_model *all[5];
-    int n = 0;
+    int i, n = 0;
     ex_begin(argc, argv);
 
     ex_new(&leave, "segment: one leaves, one comes", setup_attached, all_gone);
@@ -218,6 +218,6 @@ int main(int argc, char **argv)
     ex_thread(&swept, "sweeper", sweeper, (void *)2);
     ex_killable(&swept, 0, 1);
     all[n++] = &swept;
-    ex_weaken_these(all, n);
+    for (i = 0; i < n; i++) ex_run(all[i]);
     return ex_end();
 }
