@@ -51,7 +51,7 @@ help: ## list the targets
 	@echo "Overridable: CC CXX CFLAGS CXXFLAGS PREFIX JOBS; FULL=1 for the long sweeps; CHECK_SEED=n repeats a run."
 
 # What a target needs is installed first: rules that compile depend (order only) on setup-build.
-SETUPS := setup-build setup-demo setup-test setup-test-compile setup-test-cross setup-test-mutants setup-test-counts setup-fuzz setup-bench setup-coverage setup-dist
+SETUPS := setup-build setup-demo setup-test-docs setup-test setup-test-compile setup-test-cross setup-test-mutants setup-test-counts setup-fuzz setup-bench setup-coverage setup-dist
 .PHONY: $(SETUPS)
 $(SETUPS): setup-%:
 	@tools/setup $*
