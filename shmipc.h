@@ -5187,7 +5187,6 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *   waiter, armed, bits set: each gate loses its bit to one wake, which is wasted; then nobody pays any more.
  *   waiter, after a wake that was meant for one: the item lies there; the others see it at the end of their slices, or
  *     the next sender wakes the next one. So an item that somebody waits for lies at most one slice unseen.
- *   sweep, between disarming and freeing a bell: the next sweep does both.
  * ------------------------------------------------------------------------------------------- */
 
 #ifndef SHMIPC__SLICE_NS
@@ -5253,14 +5252,14 @@ SHMIPC__UNUSED static void shmipc__bell_free(shmipc__bells bells, uint32_t id, u
     shmipc__cas_acqrel_u64(&bells.at[id].owner, &life, 0); /* [B1] */
 }
 
-/* Frees the bells of the dead; how many. A life never returns, so the exact owner word is proof enough. */
+/* Frees the bells of the dead; how many. A life never returns, so the exact owner word is proof enough. The futex word is
+ * left as it is: by now it may be the next owner's. */
 SHMIPC__UNUSED static int shmipc__bells_sweep(shmipc__bells bells, shmipc__alive_fn alive, void *arg)
 {
     uint32_t i, freed = 0;
     for (i = 0; i < bells.count; i++) {
         uint64_t life = shmipc__load_acquire_u64(&bells.at[i].owner);
         if (!life || alive(arg, life) != 0) continue;
-        shmipc__bell_disarm(&bells.at[i]); /* so that no wake is wasted on it */
         freed += (uint32_t)shmipc__cas_acqrel_u64(&bells.at[i].owner, &life, 0);
     }
     return (int)freed;
@@ -5370,6 +5369,7 @@ typedef struct shmipc__waiter {
     shmipc__bells bells;
     uint32_t id;
     int through_signals; /* 0: a signal ends the wait with SHMIPC_EINTR */
+    int rung;            /* the last sleep was ended by somebody */
     uint64_t life;
     shmipc__alive_fn alive; /* may be NULL */
     void *alive_arg;
@@ -5381,7 +5381,7 @@ SHMIPC__UNUSED static int shmipc__waiter_open(shmipc__waiter *w, shmipc__bells b
 {
     if (!bells.at || !life) return SHMIPC_EINVAL;
     w->bells = bells;
-    w->through_signals = 0;
+    w->through_signals = w->rung = 0;
     w->life = life;
     w->alive = alive;
     w->alive_arg = alive_arg;
@@ -5458,6 +5458,7 @@ static int shmipc__wait_sleep(shmipc__waiter *w, shmipc__wait_item *items, uint3
     uint32_t i, armed = shmipc__load_relaxed_u32(&bell->word);
     int64_t left = w->probed_ns + SHMIPC__SLICE_NS - now;
     int rc, found;
+    w->rung = 0;
     if (!(armed & 1)) shmipc__store_relaxed_u32(&bell->word, ++armed);
     for (i = 0; i < n; i++)
         if (items[i].gate) shmipc__gate_declare(items[i].gate, w->id);
@@ -5465,19 +5466,24 @@ static int shmipc__wait_sleep(shmipc__waiter *w, shmipc__wait_item *items, uint3
     found = shmipc__wait_look(items, n);
     if (found) return found;
     rc = shmipc__os_futex_wait(&bell->word, armed, left < until - now ? left : until - now);
+    w->rung = rc == SHMIPC_OK || rc == SHMIPC_EAGAIN;
     found = shmipc__wait_look(items, n);
     return found ? found : rc == SHMIPC_EINTR && !w->through_signals ? rc : 0;
 }
 
-/* Takes all declarations back. A bit that is gone was taken by a sender who counts on us to look, so that a wake meant
- * for one is not lost with a wait that ends for another reason. Whoever leaves a result unused must ring the gate. */
+/* Takes all declarations back. A bit that is gone was taken by a sender who counts on us, and a wake meant for one must
+ * not be lost with us: we look again at what had no result, and what we found before anybody rang we take without using
+ * up that wake, so it goes to another. Whoever leaves a result unused must ring the gate. */
 static int shmipc__wait_end(shmipc__waiter *w, shmipc__wait_item *items, uint32_t n, int found)
 {
     uint32_t i;
     int more, taken = 0;
     shmipc__bell_disarm(&w->bells.at[w->id]);
-    for (i = 0; i < n; i++)
-        if (items[i].gate) taken |= !shmipc__gate_withdraw(items[i].gate, w->id);
+    for (i = 0; i < n; i++) {
+        if (!items[i].gate || shmipc__gate_withdraw(items[i].gate, w->id)) continue;
+        taken = 1;
+        if (items[i].result && !w->rung) shmipc__gate_wake(items[i].gate, w->bells, 1);
+    }
     more = taken ? shmipc__wait_look(items, n) : 0;
     return more ? (found > 0 ? found : 0) + more : found;
 }

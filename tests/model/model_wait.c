@@ -1,0 +1,372 @@
+/* Waiting, every schedule: no wake-up is lost, and killed or stopped processes strand nobody.
+ * A sleep in these models ends by a wake only, unless ex_idle_timeouts lets a slice run out when nothing else can run:
+ * so a lost wake-up is "stuck". Checks I1, I2, S46, C13. */
+#include "explore.h"
+#define SHMIPC_IMPLEMENTATION
+#define SHMIPC_STATIC
+#define SHMIPC_ATOMICS_HEADER "explore_atomics.h"
+#define SHMIPC_OS_HEADER "explore_os.h"
+#include "../../shmipc.h"
+
+#define GATES 2
+#define MOST 200000 /* schedules of the larger models, then they are cut */
+
+static shmipc__bell bell[3];
+static shmipc__gate gate[GATES];
+static uint64_t flag[3], tokens, payload[2], over;
+static uint64_t got[3], rings;
+static int result[3];
+static shmipc__bells bells = {bell, 3};
+
+static void setup(void)
+{
+    memset(bell, 0, sizeof bell);
+    memset(gate, 0, sizeof gate);
+    memset(flag, 0, sizeof flag);
+    memset(got, 0, sizeof got);
+    memset(result, 0, sizeof result);
+    memset(payload, 0, sizeof payload);
+    tokens = over = rings = 0;
+    ex_name(bell, sizeof bell, "bell");
+    ex_name(&gate[0], sizeof gate[0], "gate0");
+    ex_name(&gate[1], sizeof gate[1], "gate1");
+    ex_name(flag, sizeof flag, "flag");
+    ex_name(&tokens, 8, "tokens");
+    ex_name(payload, sizeof payload, "payload");
+    ex_name(&over, 8, "over");
+}
+
+static int is_set(void *arg) { return shmipc__load_acquire_u64((uint64_t *)arg) != 0; }
+
+static int alive(void *arg, uint64_t life)
+{
+    (void)arg;
+    return !ex_is_dead((int)life - 1);
+}
+
+static shmipc__waiter waiter_of(uint32_t id)
+{
+    shmipc__waiter w;
+    memset(&w, 0, sizeof w);
+    w.bells = bells;
+    w.id = id;
+    w.life = id + 1; /* spin_ns 0: a spin changes nothing that a model could see */
+    return w;
+}
+
+static shmipc__wait_item item_of(int g, int (*ready)(void *), void *arg)
+{
+    shmipc__wait_item it;
+    memset(&it, 0, sizeof it);
+    it.gate = &gate[g];
+    it.ready = ready;
+    it.arg = arg;
+    return it;
+}
+
+static int index_of(void *arg) { return (int)(intptr_t)arg; }
+
+/* ---- one sender, one sleeper; the bell already had another owner who died armed and declared ---- */
+
+static void send_flag(void *arg)
+{
+    uint64_t v = 7;
+    shmipc__copy_in(&payload[index_of(arg)], &v, 8);
+    shmipc__store_release_u64(&flag[index_of(arg)], 1);
+    shmipc__gate_ring(&gate[0], bells, SHMIPC__WAKE_ALL);
+}
+static void wait_flag(void *arg)
+{
+    shmipc__waiter w = waiter_of((uint32_t)index_of(arg));
+    shmipc__wait_item it = item_of(0, is_set, &flag[0]);
+    result[index_of(arg)] = shmipc__wait(&w, &it, 1, -1);
+    ex_assert(result[index_of(arg)] == 1 && it.result == 1);
+    shmipc__copy_out(&got[index_of(arg)], &payload[0], 8);
+}
+static void final_flag(void)
+{
+    ex_assert(got[0] == 7);
+    ex_assert(gate[0].sleepers[0] == 0 && (bell[0].word & 1) == 0);
+}
+static void setup_used(void)
+{
+    setup();
+    bell[0].word = 3;
+    gate[0].sleepers[0] = 1;
+    gate[0].summary = 1;
+}
+
+/* ---- the sender, and the sleeper of another gate, may die at any step ---- */
+
+/* Ends with the data or with the news of the death; of two waits the second cannot be stranded by what the first left. */
+static void wait_mortal(void *arg)
+{
+    int me = index_of(arg);
+    shmipc__waiter w = waiter_of((uint32_t)me);
+    shmipc__wait_item it = item_of(0, is_set, &flag[0]);
+    uint64_t life = 1;
+    w.alive = alive;
+    it.lives = &life;
+    it.lives_count = 1;
+    ex_assert(shmipc__wait(&w, &it, 1, -1) == 1);
+    result[me] = it.result;
+    ex_assert(it.result == 1 || it.result == SHMIPC_EPEERDEAD);
+    if (it.result == 1) shmipc__copy_out(&got[me], &payload[0], 8);
+}
+static void final_mortal(void)
+{
+    ex_assert(result[0] == (flag[0] ? 1 : SHMIPC_EPEERDEAD));
+    ex_assert(got[0] == (flag[0] ? 7 : 0));
+    ex_outcome((uint64_t)(result[0] == 1));
+}
+
+/* ---- a stopped sender is waited for by nobody: the data of another one comes through ---- */
+
+static int any_is_set(void *arg)
+{
+    uint64_t *f = (uint64_t *)arg;
+    return is_set(&f[0]) ? 1 : is_set(&f[1]) ? 2 : 0;
+}
+static void wait_any(void *arg)
+{
+    shmipc__waiter w = waiter_of(0);
+    shmipc__wait_item it = item_of(0, any_is_set, flag);
+    (void)arg;
+    while (it.result == 0) shmipc__wait_sleep(&w, &it, 1, 0, INT64_MAX);
+    shmipc__copy_out(&got[0], &payload[it.result - 1], 8);
+}
+static void final_any(void) { ex_assert(got[0] == 7); }
+
+/* ---- a sleeper that stops or dies costs one wake; the sender is never held up ---- */
+
+static void ring_often(void *arg)
+{
+    int i;
+    (void)arg;
+    shmipc__store_release_u64(&flag[0], 1);
+    for (i = 0; i < 4; i++) rings += shmipc__gate_ring(&gate[0], bells, 1);
+    over = 1;
+}
+static void wait_once(void *arg)
+{
+    shmipc__waiter w = waiter_of((uint32_t)index_of(arg));
+    shmipc__wait_item it = item_of(0, is_set, &flag[0]);
+    ex_assert(shmipc__wait(&w, &it, 1, -1) == 1);
+}
+static void final_once(void)
+{
+    ex_assert(over == 1 && rings <= 2); /* 2: it woke up, did not see the news yet, and lay down again */
+    ex_outcome(rings);
+}
+
+/* ---- tokens: as many receivers as tokens, each wake is meant for one. Only the core of a wait, without its frame ---- */
+
+static int take(uint64_t *from)
+{
+    uint64_t n = shmipc__load_relaxed_u64(from);
+    while (n)
+        if (shmipc__cas_acqrel_u64(from, &n, n - 1)) return 1;
+    return 0;
+}
+static void send_token(void *arg)
+{
+    (void)arg;
+    shmipc__add_acqrel_u64(&tokens, 1);
+    shmipc__gate_ring(&gate[0], bells, 1);
+}
+static void send_two(void *arg)
+{
+    send_token(arg);
+    send_token(arg);
+}
+static void receive(void *arg)
+{
+    int me = index_of(arg);
+    shmipc__waiter w = waiter_of((uint32_t)me);
+    shmipc__wait_item it = item_of(0, is_set, &tokens);
+    do {
+        for (it.result = 0; it.result == 0;) shmipc__wait_sleep(&w, &it, 1, 0, INT64_MAX);
+        shmipc__wait_end(&w, &it, 1, 1);
+    } while (!take(&tokens));
+    got[me] = 1;
+}
+static void final_tokens(void) { ex_assert(tokens == 0 && got[0] && got[1]); }
+
+/* ---- one token, two receivers; the one that is woken may die of it: the other takes it at the end of its slice ---- */
+
+static void send_one(void *arg)
+{
+    (void)arg;
+    shmipc__store_release_u64(&tokens, 1);
+    shmipc__gate_ring(&gate[0], bells, 1);
+}
+/* tokens: 0 nothing, 1 there, 2 taken; who takes it tells the other that there is nothing. */
+static void race_for_it(void *arg)
+{
+    int me = index_of(arg);
+    uint64_t there = 1;
+    shmipc__waiter w = waiter_of((uint32_t)me);
+    shmipc__wait_item it = item_of(0, is_set, &tokens);
+    while (it.result == 0) shmipc__wait_sleep(&w, &it, 1, 0, INT64_MAX);
+    got[me] = (uint64_t)shmipc__cas_acqrel_u64(&tokens, &there, 2);
+    if (got[me]) shmipc__gate_ring(&gate[0], bells, SHMIPC__WAKE_ALL);
+}
+static void final_race(void)
+{
+    ex_assert(tokens == 2);
+    ex_outcome(got[0] | got[1] << 1);
+}
+
+/* ---- a wait on two gates that ends for the one must not eat the wake of the other ---- */
+
+static void poll_both(void *arg)
+{
+    shmipc__waiter w = waiter_of((uint32_t)index_of(arg));
+    shmipc__wait_item it[2];
+    int ended = 0;
+    it[0] = item_of(0, is_set, &tokens);
+    it[1] = item_of(1, is_set, &flag[1]);
+    while (!ended && got[0] == 0) {
+        ex_assert(shmipc__wait(&w, it, 2, -1) > 0);
+        ended = it[1].result;
+        if (it[0].result && take(&tokens)) got[0]++;
+    }
+    if (got[0]) send_token(NULL); /* given back, so that the other does not starve honestly */
+}
+static void send_token_and_end(void *arg)
+{
+    send_token(arg);
+    shmipc__store_release_u64(&flag[1], 1);
+    shmipc__gate_ring(&gate[1], bells, SHMIPC__WAKE_ALL);
+}
+static void final_poll(void)
+{
+    ex_assert(got[1] == 1 && tokens == 0);
+    ex_outcome(got[0]);
+}
+
+/* ---- two senders of two gates ring one bell ---- */
+
+static void send_to(void *arg)
+{
+    shmipc__store_release_u64(&flag[index_of(arg)], 1);
+    shmipc__gate_ring(&gate[index_of(arg)], bells, SHMIPC__WAKE_ALL);
+}
+static void wait_for_both(void *arg)
+{
+    shmipc__waiter w = waiter_of((uint32_t)index_of(arg));
+    shmipc__wait_item it[2];
+    it[0] = item_of(0, is_set, &flag[0]);
+    it[1] = item_of(1, is_set, &flag[1]);
+    while (!it[0].result || !it[1].result) shmipc__wait_sleep(&w, it, 2, 0, INT64_MAX);
+    over = 1;
+}
+static void final_both(void) { ex_assert(over == 1); }
+
+/* ---- bells: two sweeps of a dead owner, and the next owner ---- */
+
+static void die_owning(void *arg)
+{
+    uint32_t id;
+    (void)arg;
+    if (shmipc__bell_claim(bells, 1, &id)) return;
+    shmipc__store_relaxed_u32(&bell[id].word, 1);
+    shmipc__bell_free(bells, id, 1);
+}
+static void sweep_and_claim(void *arg)
+{
+    uint64_t life = (uint64_t)index_of(arg);
+    uint32_t id;
+    shmipc__bells_sweep(bells, alive, NULL);
+    ex_assert(shmipc__bell_claim(bells, life, &id) == 0);
+    shmipc__store_relaxed_u32(&bell[id].word, 2 * shmipc__load_relaxed_u32(&bell[id].word) + 1);
+    ex_assert(shmipc__load_relaxed_u64(&bell[id].owner) == life);
+    ex_assert(shmipc__load_relaxed_u32(&bell[id].word) & 1); /* nobody disarms what is not the dead one's */
+    got[life - 2] = id + 1;
+}
+static void final_bells(void)
+{
+    ex_assert(got[0] && got[1] && got[0] != got[1]);
+    ex_assert(bell[0].owner != 1 || got[0] != 1);
+}
+
+int main(int argc, char **argv)
+{
+    ex_model m;
+    ex_begin(argc, argv);
+    ex_os_step = SHMIPC__SLICE_NS; /* each round of a wait probes */
+    ex_new(&m, "doorbell", setup, final_flag);
+    ex_thread(&m, "sender", send_flag, (void *)0);
+    ex_thread(&m, "waiter", wait_flag, (void *)0);
+    ex_expect_not_caught(&m, "[G1]", "one sleeper: nobody clears what another declares");
+    ex_expect_not_caught(&m, "load_acquire_u64(word) & bit", "one source: the data was seen, or the wait would not have ended");
+    ex_expect_not_caught(&m, "and_acqrel_u64(word, ~bit) & bit", "one source: the data was seen, or the wait would not have ended");
+    ex_expect_not_caught(&m, "[G2]", "one source: the data was seen, or the wait would not have ended");
+    ex_expect_not_caught(&m, "sleepers[id >> 6], (uint64_t)1", "one sleeper: nobody clears the summary beside it");
+    ex_weaken_all(&m);
+
+    ex_new(&m, "doorbell, inherited armed and declared", setup_used, final_flag);
+    ex_thread(&m, "sender", send_flag, (void *)0);
+    ex_thread(&m, "waiter", wait_flag, (void *)0);
+    ex_run(&m);
+
+    ex_new(&m, "doorbell, the sender may die", setup, final_mortal);
+    ex_killable(&m, ex_thread(&m, "sender", send_flag, (void *)0), 1);
+    ex_thread(&m, "waiter", wait_mortal, (void *)0);
+    ex_idle_timeouts(&m, 2);
+    ex_run(&m);
+
+    ex_new(&m, "doorbell, one of two senders may stop", setup, final_any);
+    ex_stoppable(&m, ex_thread(&m, "sender", send_flag, (void *)0), 1);
+    ex_thread(&m, "second sender", send_flag, (void *)1);
+    ex_thread(&m, "waiter", wait_any, (void *)0);
+    ex_idle_timeouts(&m, 1);
+    m.max_schedules = MOST;
+    ex_run(&m);
+
+    ex_new(&m, "the sleeper may stop", setup, final_once);
+    ex_thread(&m, "sender", ring_often, NULL);
+    ex_stoppable(&m, ex_thread(&m, "waiter", wait_once, (void *)0), 1);
+    ex_run(&m);
+    ex_new(&m, "the sleeper may die", setup, final_once);
+    ex_thread(&m, "sender", ring_often, NULL);
+    ex_killable(&m, ex_thread(&m, "waiter", wait_once, (void *)0), 1);
+    ex_run(&m);
+
+    ex_new(&m, "two gates, one bell", setup, final_both);
+    ex_thread(&m, "sender 0", send_to, (void *)0);
+    ex_thread(&m, "sender 1", send_to, (void *)1);
+    ex_thread(&m, "waiter", wait_for_both, (void *)0);
+    m.max_schedules = MOST;
+    ex_run(&m);
+
+    ex_new(&m, "two receivers, two tokens", setup, final_tokens);
+    ex_thread(&m, "sender", send_two, NULL);
+    ex_thread(&m, "receiver 0", receive, (void *)0);
+    ex_thread(&m, "receiver 1", receive, (void *)1);
+    m.max_schedules = MOST;
+    ex_run(&m);
+
+    ex_new(&m, "two receivers, one may die", setup, final_race);
+    ex_thread(&m, "sender", send_one, NULL);
+    ex_killable(&m, ex_thread(&m, "receiver 0", race_for_it, (void *)0), 1);
+    ex_thread(&m, "receiver 1", race_for_it, (void *)1);
+    ex_idle_timeouts(&m, 1);
+    m.max_schedules = MOST;
+    ex_run(&m);
+
+    ex_new(&m, "a poll eats no wake", setup, final_poll);
+    ex_thread(&m, "sender", send_token_and_end, NULL);
+    ex_thread(&m, "poller", poll_both, (void *)0);
+    ex_thread(&m, "receiver", receive, (void *)1);
+    m.max_schedules = MOST;
+    ex_weaken_all(&m);
+
+    ex_new(&m, "bells of the dead", setup, final_bells);
+    ex_killable(&m, ex_thread(&m, "owner", die_owning, NULL), 1);
+    ex_thread(&m, "sweep 2", sweep_and_claim, (void *)2);
+    ex_thread(&m, "sweep 3", sweep_and_claim, (void *)3);
+    m.max_schedules = MOST;
+    ex_run(&m);
+    return ex_end();
+}
