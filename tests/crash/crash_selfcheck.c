@@ -464,7 +464,7 @@ static int engine_agrees(void)
     return ok;
 }
 
-/* ---- the summary: clean rows pass, one lost message or no row at all fails ---------------------------------------- */
+/* ---- the summary: clean rows pass, one lost message or no row at all fails --------------------------------------- */
 
 static int summary_of(uint64_t lost, int rows)
 {

@@ -914,24 +914,35 @@ static long crash__share_ms;
 /* Hanging survivors cost the whole limit each: a few of them are enough to know. */
 #define CRASH_HANGS 5
 
-/* All steps: first those where something shared changed, then the rest spread evenly, until the budget is used. */
-static inline int crash__all_steps(crash_run *r, const crash__path *t, crash_result *res)
+/* However short the time of a case, this many steps of it are tried. */
+#define CRASH_LEAST 8
+
+/* One pass over the steps where something shared has just changed (want 1), or over the others (want 0), in an order
+ * that is spread evenly wherever it is cut off. */
+static inline int crash__pass(crash_run *r, const crash__path *t, crash_result *res, int want, long stride,
+                              uint64_t end)
 {
-    long stride = crash__env("CRASH_STRIDE"), budget = crash__env("CRASH_BUDGET_MS"), i, k;
-    uint64_t end = UINT64_MAX;
+    long i, k;
     int bits = 0;
-    if (!budget) budget = crash__share_ms;
-    if (budget) end = crash_now_ns() + (uint64_t)budget * 1000000u;
-    if (stride < 1) stride = 1;
-    for (k = 0; k < t->n && res->hang < CRASH_HANGS; k++)
-        if (t->want[k] && !crash__is_repeat(t, k) && crash__one(r, t, res, k)) return -1;
     while (1L << bits < t->n) bits++;
-    for (i = 0; i < 1L << bits && crash_now_ns() < end && res->hang < CRASH_HANGS; i++) {
+    for (i = 0; i < 1L << bits && res->hang < CRASH_HANGS; i++) {
+        if (res->kills >= CRASH_LEAST && crash_now_ns() >= end) break;
         k = crash__reverse_bits(i, bits);
-        if (k >= t->n || t->want[k] || k % stride || crash__is_repeat(t, k)) continue;
+        if (k >= t->n || t->want[k] != want || (!want && k % stride) || crash__is_repeat(t, k)) continue;
         if (crash__one(r, t, res, k)) return -1;
     }
     return 0;
+}
+
+/* All steps: first those where something shared changed, then the rest, until the budget is used. */
+static inline int crash__all_steps(crash_run *r, const crash__path *t, crash_result *res)
+{
+    long stride = crash__env("CRASH_STRIDE"), budget = crash__env("CRASH_BUDGET_MS");
+    uint64_t end = UINT64_MAX;
+    if (stride < 1) stride = 1;
+    if (!budget) budget = crash__share_ms;
+    if (budget) end = crash_now_ns() + (uint64_t)budget * 1000000u;
+    return crash__pass(r, t, res, 1, stride, end) || crash__pass(r, t, res, 0, stride, end) ? -1 : 0;
 }
 
 /* CRASH_BLOCKED: the one place, several times. */
