@@ -1290,7 +1290,8 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
  *      recheck L5 after it, the BUSY that was stored before it
  *   L6 slot store, fence(writer), hazard load | L7 hazard store, fence(reader), slot reload: one sees the other's store.
  *      The scan reads the records after its fence, for the same reason: rec was FUNDED before the hazard store
- *   L8 unpin store_release hazard(reader) -> L9 load_acquire hazard(scan): the view is over before the chunk is reused
+ *   L8 store_release hazard(reader), unpin as well as the next pin, which may hide the unpin from the scan
+ *      -> L9 load_acquire hazard(scan): the view is over before the chunk is reused
  *   L10 rec, wr: CAS acq_rel, stores release, loads acquire
  *
  * The process dies between two lines of
@@ -1957,7 +1958,7 @@ static int shmipc__lane_get_chunk(shmipc_lane_reader *r, const uint64_t *slot, u
         if (i > r->map.budget) return SHMIPC_EBUSY;
     }
     hazard = SHMIPC__RECORD_HAZARD(r->record, i);
-    shmipc__store_relaxed_u64(hazard, r->generation << SHMIPC__HZ_GENERATION | c);
+    shmipc__store_release_u64(hazard, r->generation << SHMIPC__HZ_GENERATION | c); /* L8 */
     shmipc__fence_seq_cst(); /* L7 */
     if (shmipc__load_relaxed_u64(slot) != word) rc = 1;
     chunk = shmipc__lane_chunk(&r->map, c - 1);
