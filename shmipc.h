@@ -3228,8 +3228,8 @@ SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void)
  * Locks lie on the registry file itself, so that there is no second file to lose: byte n is held for writing by the one
  * process whose life is n, through a description that nothing maps. Bytes below SHMIPC__LIFE_FIRST are roles.
  *
- * Orders: [life] none needed, the lock is the kernel's. [name] key CAS acq_rel, key loads acquire: an entry is found
- * by all or taken by one. [publish] see >>segment.
+ * Orders: none for lives, the lock is the kernel's; none for keys, which say nothing of other words; [publish] of the
+ * generations see >>segment.
  * Dies between two lines of shmipc_ctx_open: an unnamed file vanishes; a registry without users is a valid one; a life
  * drawn and not locked is a number wasted.
  * ------------------------------------------------------------------------------------------- */
@@ -3499,10 +3499,10 @@ static int shmipc__name_find(shmipc_ctx *ctx, uint64_t key, int insert, shmipc__
         if (rc == 0 && insert) rc = shmipc__level_ready(ctx, level, 1);
         if (rc <= 0) return rc < 0 ? rc : SHMIPC_ENOENT;
         for (i = 0; i < 8; i++) {
-            uint64_t seen = shmipc__load_acquire_u64(&window[i].key);
+            uint64_t seen = shmipc__load_relaxed_u64(&window[i].key);
             if (seen == 0) {
                 if (!insert) return SHMIPC_ENOENT;
-                if (shmipc__cas_acqrel_u64(&window[i].key, &seen, key)) seen = key; /* [name] */
+                if (shmipc__cas_relaxed_u64(&window[i].key, &seen, key)) seen = key;
             }
             if (seen == key) {
                 *out = &window[i];
@@ -3782,7 +3782,7 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
  * Orders: [attach] entry CAS and K's add acq_rel / remover's load K acquire: if its CAS from that K succeeds, it saw
  * every entry of those who raised K before. [publish] init, link, CAS R acq_rel / load R acquire: the generation read
  * leads to a complete file. [entry] life -> 0 acq_rel / CAS 0 -> life acq_rel: the next owner of an index comes after
- * all that was given back. [size] reservation, CAS acq_rel / load acquire.
+ * all that was given back. [leave] fence between the own entry -> 0 and the look at the others. [size] reservation, CAS acq_rel / load acquire.
  * ------------------------------------------------------------------------------------------- */
 
 #define SHMIPC__SEGMENT_MAGIC 0x31474553434d4853u /* "SHMCSEG1" */
@@ -3993,7 +3993,7 @@ static int shmipc__segment_fail(shmipc_segment *s, int rc)
  * attaches, and he raises K: the deadline carries K, and a new one starts. */
 static int shmipc__segment_lingers(shmipc_segment *s, uint64_t k)
 {
-    uint64_t *word = &shmipc__live(s)->linger, seen = shmipc__load_acquire_u64(word);
+    uint64_t *word = &shmipc__live(s)->linger, seen = shmipc__load_relaxed_u64(word);
     uint64_t mask = ((uint64_t)1 << 38) - 1, tag = k >> 1 << 38, now = (uint64_t)shmipc__os_now_ns() / 10000000;
     uint64_t span = (uint64_t)s->head.linger_ms / 10 + 1;
     if (!s->head.linger_ms) return 0;
@@ -4002,7 +4002,7 @@ static int shmipc__segment_lingers(shmipc_segment *s, uint64_t k)
         return 0;
     }
     if ((seen & ~mask) == tag && (seen & mask) <= now + span) return now < (seen & mask);
-    (void)shmipc__cas_acqrel_u64(word, &seen, tag | ((now + span) & mask));
+    (void)shmipc__cas_relaxed_u64(word, &seen, tag | ((now + span) & mask));
     return 1;
 }
 
@@ -4011,7 +4011,7 @@ static int shmipc__segment_living(shmipc_segment *s, uint64_t *life)
 {
     uint32_t i;
     for (i = 0; i < s->head.capacity; i++) {
-        uint64_t a = shmipc__load_acquire_u64(&shmipc__entry_at(s, i)->life);
+        uint64_t a = shmipc__load_relaxed_u64(&shmipc__entry_at(s, i)->life);
         int rc = a ? shmipc__life_alive(s->ctx, a) : 0;
         *life = a;
         if (rc) return rc;
@@ -4030,14 +4030,14 @@ static int shmipc__segment_remove(shmipc_segment *s, uint64_t *living)
     while (!(k & SHMIPC__K_DEAD)) {
         rc = shmipc__segment_living(s, living);
         if (rc) return rc < 0 ? rc : SHMIPC__STAYS;
-        if (s->slot && shmipc__load_acquire_u64(&s->slot->generation) == g && shmipc__segment_lingers(s, k)) {
+        if (s->slot && shmipc__load_relaxed_u64(&s->slot->generation) == g && shmipc__segment_lingers(s, k)) {
             return SHMIPC__STAYS;
         }
         if (shmipc__cas_acqrel_u64(word, &k, k | SHMIPC__K_DEAD)) break; /* [attach] */
     }
     if (s->slot) {
         uint64_t seen = g;
-        (void)shmipc__cas_acqrel_u64(&s->slot->generation, &seen, 0);
+        (void)shmipc__cas_relaxed_u64(&s->slot->generation, &seen, 0);
     }
     rc = shmipc__os_unlink(s->ctx->dir.file, s->path);
     return rc && rc != SHMIPC_ENOENT ? rc : SHMIPC__GONE;
@@ -4064,7 +4064,7 @@ SHMIPC_API int shmipc_segment_alive(shmipc_segment *s, uint32_t index)
  * exactly that life. Dies or stops before: any other sweep does it all again. 1 swept, 0 nothing to do, or a code. */
 static int shmipc__entry_sweep(shmipc_segment *s, uint32_t index)
 {
-    uint64_t life = shmipc__load_acquire_u64(&shmipc__entry_at(s, index)->life);
+    uint64_t life = shmipc__load_relaxed_u64(&shmipc__entry_at(s, index)->life);
     int rc;
     if (life == 0) return 0;
     rc = shmipc__life_alive(s->ctx, life);
@@ -4114,17 +4114,23 @@ static int shmipc__entry_claim(shmipc_segment *s)
     return SHMIPC_ETABLE;
 }
 
+/* Two who leave at once must not each take the other for still there, or neither removes the segment: what each reads
+ * of the table afterwards comes after his own leaving, hence the fence [leave]. */
 static void shmipc__entry_leave(shmipc_segment *s)
 {
     uint64_t life = s->ctx->life;
     (void)shmipc__cas_acqrel_u64(&shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry] */
+    shmipc__fence_seq_cst();                                                      /* [leave] */
 }
 
 /* SHMIPC_OK attached; SHMIPC__GONE it is dead. */
 static int shmipc__segment_attach(shmipc_segment *s)
 {
     int rc = shmipc__entry_claim(s);
-    if (rc == SHMIPC_ETABLE && shmipc__segment_sweep_some(s, 0, s->head.capacity) > 0) rc = shmipc__entry_claim(s);
+    if (rc == SHMIPC_ETABLE) { /* again in any case: another sweep may have been faster */
+        rc = shmipc__segment_sweep_some(s, 0, s->head.capacity);
+        if (rc >= 0) rc = shmipc__entry_claim(s);
+    }
     if (rc) return rc;
     if (shmipc__add_acqrel_u64(&shmipc__live(s)->k, 2) & SHMIPC__K_DEAD) { /* [attach] */
         shmipc__entry_leave(s);
@@ -4166,7 +4172,7 @@ static int shmipc__collides(void *arg, const char *file)
 static int shmipc__segment_missing(shmipc_segment *s, uint64_t g)
 {
     int rc;
-    if (shmipc__load_acquire_u64(&s->slot->generation) != g) return SHMIPC__AGAIN;
+    if (shmipc__load_relaxed_u64(&s->slot->generation) != g) return SHMIPC__AGAIN;
     rc = shmipc__os_list(s->ctx->dir.file, shmipc__collides, &g);
     if (rc == 0) return SHMIPC__GONE;
     if (rc < 0) return shmipc__segment_fail(s, rc);
@@ -4197,7 +4203,7 @@ static int shmipc__segment_join(shmipc_segment *s, const shmipc_segment_config *
         (void)shmipc__segment_remove(s, &living);
         return rc;
     }
-    if (shmipc__load_acquire_u64(&s->slot->generation) != g) { /* unlinked by name meanwhile: it has a successor, or none */
+    if (shmipc__load_relaxed_u64(&s->slot->generation) != g) { /* unlinked by name meanwhile: it has a successor, or none */
         s->attached = 0;
         shmipc__entry_leave(s);
         (void)shmipc__segment_remove(s, &living);
@@ -4270,7 +4276,7 @@ static int shmipc__segment_make(shmipc_segment *s, const shmipc_segment_config *
     d.file = SHMIPC__OS_NONE; /* the segment's now */
     shmipc__os_draft_drop(ctx->dir.file, &d);
     if (rc) return rc < 0 ? shmipc__segment_fail(s, rc) : rc;
-    seen = shmipc__load_acquire_u64(&s->slot->generation);
+    seen = shmipc__load_relaxed_u64(&s->slot->generation);
     if ((seen == 0 || seen == old) && shmipc__cas_acqrel_u64(&s->slot->generation, &seen, g)) { /* [publish] */
         s->attached = 1;
         if (old) {
