@@ -598,8 +598,9 @@ SHMIPC_API int shmipc_segment_params(shmipc_segment *segment, const void **param
 /* Makes the area at least `size` bytes. SHMIPC_ENOSPC, SHMIPC_EINVAL beyond max_size. */
 SHMIPC_API int shmipc_segment_grow(shmipc_segment *segment, uint64_t size);
 
-/* Gives the whole pages inside back to the system, and makes them usable (and zero) again. Between the two nobody may
- * read them. */
+/* Gives the whole pages inside back to the system. Reserve makes all pages that the range touches usable, punched ones
+ * (zero again) and new ones beyond the end, up to max_size; what lies between stays without memory. Nobody may touch
+ * pages that are not reserved. */
 SHMIPC_API int shmipc_segment_punch(shmipc_segment *segment, uint64_t offset, uint64_t len);
 SHMIPC_API int shmipc_segment_reserve(shmipc_segment *segment, uint64_t offset, uint64_t len);
 
@@ -4446,25 +4447,32 @@ SHMIPC_API int shmipc_segment_params(shmipc_segment *s, const void **params, uin
     return SHMIPC_OK;
 }
 
-/* Dies after the reservation: memory that the next grower takes over. */
+/* Backs these bytes of the file with memory and says so. What lies between them and the old end stays a hole: its pages
+ * were never given out. Dies before the CAS: memory that the next one takes over. */
+static int shmipc__segment_back(shmipc_segment *s, uint64_t begin, uint64_t end)
+{
+    uint64_t seen;
+    int rc = shmipc__os_reserve(s->file.file, begin, end - begin);
+    if (rc) return shmipc__segment_fail(s, rc);
+    seen = shmipc__load_relaxed_u64(&shmipc__live(s)->size);
+    while (seen < end && !shmipc__cas_acqrel_u64(&shmipc__live(s)->size, &seen, end)) {} /* [size] */
+    return shmipc__segment_known(s, end) >= end ? SHMIPC_OK : shmipc__segment_fail(s, SHMIPC_ECORRUPT);
+}
+
 SHMIPC_API int shmipc_segment_grow(shmipc_segment *s, uint64_t size)
 {
-    uint64_t want, seen;
+    uint64_t want, known;
     int rc = s ? shmipc_ctx_check(s->ctx) : SHMIPC_EINVAL;
     if (rc) return rc;
     if (size > s->head.max_bytes - s->head.area) {
         return shmipc__fail(s->ctx, SHMIPC_EINVAL, "size is above the max_size of segment \"%s\"", s->name);
     }
     want = s->head.area + size;
-    if (shmipc__segment_known(s, want) >= want) return SHMIPC_OK;
-    rc = shmipc__os_reserve(s->file.file, 0, want);
-    if (rc) return shmipc__segment_fail(s, rc);
-    seen = shmipc__load_relaxed_u64(&shmipc__live(s)->size);
-    while (seen < want && !shmipc__cas_acqrel_u64(&shmipc__live(s)->size, &seen, want)) {} /* [size] */
-    return shmipc__segment_known(s, want) >= want ? SHMIPC_OK : shmipc__segment_fail(s, SHMIPC_ECORRUPT);
+    known = shmipc__segment_known(s, want);
+    return known >= want ? SHMIPC_OK : shmipc__segment_back(s, known, want); /* what is below may have been punched */
 }
 
-static int shmipc__segment_pages(shmipc_segment *s, uint64_t offset, uint64_t len, int punch)
+SHMIPC_API int shmipc_segment_punch(shmipc_segment *s, uint64_t offset, uint64_t len)
 {
     uint64_t page = SHMIPC__PAGE - 1, begin, end;
     void *p;
@@ -4473,17 +4481,20 @@ static int shmipc__segment_pages(shmipc_segment *s, uint64_t offset, uint64_t le
     if (shmipc_segment_at(s, offset, len, &p)) return shmipc__fail(s->ctx, SHMIPC_EINVAL, "offset or len lies outside");
     begin = s->head.area + ((offset + page) & ~page);
     end = s->head.area + ((offset + len) & ~page);
-    if (begin >= end) return SHMIPC_OK;
-    rc = punch ? shmipc__os_punch(s->file.file, begin, end - begin) : shmipc__os_reserve(s->file.file, begin, end - begin);
+    rc = begin < end ? shmipc__os_punch(s->file.file, begin, end - begin) : SHMIPC_OK;
     return rc ? shmipc__segment_fail(s, rc) : SHMIPC_OK;
 }
-SHMIPC_API int shmipc_segment_punch(shmipc_segment *s, uint64_t offset, uint64_t len)
-{
-    return shmipc__segment_pages(s, offset, len, 1);
-}
+
 SHMIPC_API int shmipc_segment_reserve(shmipc_segment *s, uint64_t offset, uint64_t len)
 {
-    return shmipc__segment_pages(s, offset, len, 0);
+    uint64_t page = SHMIPC__PAGE - 1, max, end;
+    int rc = s ? shmipc_ctx_check(s->ctx) : SHMIPC_EINVAL;
+    if (rc) return rc;
+    max = s->head.max_bytes - s->head.area;
+    if (offset > max || len > max - offset) return shmipc__fail(s->ctx, SHMIPC_EINVAL, "offset or len lies outside");
+    end = s->head.area + ((offset + len + page) & ~page);
+    if (end > s->head.max_bytes) end = s->head.max_bytes;
+    return len ? shmipc__segment_back(s, s->head.area + (offset & ~page), end) : SHMIPC_OK;
 }
 
 SHMIPC_API uint32_t shmipc_segment_index(const shmipc_segment *s) { return s ? s->index : 0; }

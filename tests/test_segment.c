@@ -342,6 +342,31 @@ TEST(I4_growth_moves_nothing_and_is_seen_by_all)
     scope_end();
 }
 
+TEST(I4_growth_leaves_holes_alone)
+{
+    shmipc_ctx *ctx = scope_open();
+    shmipc_segment_config cfg = of_size(SHMIPC_CREATE, 4096);
+    shmipc_segment *s;
+    int64_t before;
+    void *p;
+    cfg.max_size = 4 << 20;
+    REQUIRE(shmipc_segment_open(ctx, "holes", &cfg, &s) == 0);
+    before = scope_blocks(s);
+    CHECK_EQ(shmipc_segment_reserve(s, 1 << 20, 10000), 0); /* beyond the end: only what was asked for */
+    CHECK_EQ(shmipc_segment_size(s), (1 << 20) + 12288);
+    CHECK(scope_blocks(s) < before + 20000);
+    REQUIRE(shmipc_segment_at(s, 1 << 20, 10000, &p) == 0);
+    memset(p, 7, 10000);
+    CHECK_EQ(shmipc_segment_grow(s, 2 << 20), 0); /* from the end on, not what was left out or punched before it */
+    CHECK(scope_blocks(s) < before + (1 << 20) + 20000);
+    CHECK_EQ(shmipc_segment_reserve(s, 4 << 20, 0), 0);
+    CHECK_EQ(shmipc_segment_reserve(s, 4 << 20, 1), SHMIPC_EINVAL);
+    CHECK_EQ(shmipc_segment_reserve(s, (4 << 20) - 1, 1), 0);
+    CHECK_EQ(shmipc_segment_size(s), 4 << 20);
+    shmipc_ctx_close(ctx);
+    scope_end();
+}
+
 TEST(I3_a_size_that_lies_is_not_believed)
 {
     shmipc_ctx *ctx = scope_open();
