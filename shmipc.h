@@ -5196,7 +5196,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *
  *   label  release                          acquire
  *   [G1]   summary, by a declaration        the look of who wants to clear it, who then reads the word
- *   [G2]   sleepers &= ~bit by a sender     the owner that finds its bit gone, who then looks at the data again
+ *   [G2]   fence S, sleepers &= ~bit        the owner that finds its bit gone, who then looks at the data again
  *   [B1]   owner = 0                        the next claim
  *
  * The process dies (or stops for good) ...
