@@ -35,9 +35,10 @@
  *   ex_timeouts(m, n)               up to n timed futex waits may run out at any time
  *   ex_idle_timeouts(m, n)          when nothing can run, the timed waits run out, up to n times in one schedule
  *   m.bound = k                     at most k preemptions, all schedules of that kind, no reduction (0: no bound, reduced)
- *   m.max_schedules, m.max_seconds  stop there and report "bound":"cut" (0: none)
+ *   m.max_schedules, m.max_seconds  stop there and report "bound":"cut" (0: none; FULL=1 allows 20 times the seconds)
  *   ex_weaken_these(list, n)        like ex_weaken_all for several models: what one of them catches is caught
  *   ex_expect_not_caught(m, text, reason)  the weakening of the site whose source line contains text need not be caught
+ *   ex_expect_elsewhere(m, text)    the same, because a later or earlier model of the program catches it: ex_end makes sure
  * In threads and final:
  *   ex_assert(expr)       a violation if false: the schedule is printed
  *   ex_is_dead(thread)    as the kernel's lock probe: true after a kill, and then everything the dead thread did is visible
@@ -73,6 +74,7 @@
 #define EX_MSGS 4096  /* stores in one schedule                      */
 #define EX_DEPTH 4000 /* steps in one schedule                       */
 #define EX_OPTS 128   /* choices of one step                         */
+#define EX_EXPECTED 32 /* orders that a model need not catch          */
 #define EX_STACK 65536
 #define EX_GRAINS 8192 /* 4-byte words of atomics and payload         */
 #define EX_SYNCS 64   /* fences, lives, locks, futex words           */
@@ -96,6 +98,7 @@ typedef struct ex_site {
     int drop;
     int hit;         /* number of the last run of a model that came here */
     unsigned models; /* which of the present ones did                     */
+    int caught, wanted; /* weakened: some model of the program reported it; some model relies on that */
     struct ex_site *next;
 } ex_site;
 
@@ -117,8 +120,8 @@ typedef struct {
     int max_depth;       /* steps in one schedule (default 1000)                                                  */
     uint64_t max_schedules;
     double max_seconds;
-    int expected, expect_met[16];
-    const char *expect_text[16], *expect_reason[16];
+    int expected, expect_met[EX_EXPECTED];
+    const char *expect_text[EX_EXPECTED], *expect_reason[EX_EXPECTED]; /* no reason: another model catches it */
     /* results */
     uint64_t schedules, redundant, spun, deep, steps, canary_reached;
     int violations, depth, cut, weakened, caught, failed;
@@ -217,6 +220,7 @@ static struct {
     int nnames;
     const char *private_from, *private_to; /* memory that no other thread can reach: accesses are no steps */
     int models, failures, verbose;
+    double patience; /* FULL=1: how much longer the limits of time are */
     const char *only, *report;
 } ex;
 
@@ -1331,7 +1335,7 @@ static uint64_t ex_kernel(ex_site *site, int object, int fn, int write)
     op.fn = fn;
     return ex_do(&op);
 }
-#define EX_SITE(name, order) {__FILE__, __LINE__, name, order, 0, 0, 0, NULL}
+#define EX_SITE(name, order) {__FILE__, __LINE__, name, order, 0, 0, 0, 0, 0, NULL}
 #define EX_SITE_HERE(n, name, order) static ex_site n = EX_SITE(name, order)
 EX_UNUSED static int ex_dead_at(ex_site *site, int thread)
 {
@@ -1408,10 +1412,11 @@ EX_UNUSED static void ex_timeouts(ex_model *m, int n) { m->timeouts = n; }
 EX_UNUSED static void ex_idle_timeouts(ex_model *m, int n) { m->idle_timeouts = n; }
 EX_UNUSED static void ex_expect_not_caught(ex_model *m, const char *text, const char *reason)
 {
-    if (m->expected == 16) ex_die("too many expectations");
+    if (m->expected == EX_EXPECTED) ex_die("too many expectations");
     m->expect_text[m->expected] = text;
     m->expect_reason[m->expected++] = reason;
 }
+EX_UNUSED static void ex_expect_elsewhere(ex_model *m, const char *text) { ex_expect_not_caught(m, text, NULL); }
 static void ex_fresh(void)
 {
     int i;
@@ -1527,7 +1532,7 @@ static void ex_explore(ex_model *m)
             break;
         }
         if (++runs == m->max_schedules) m->cut = 1;
-        if (m->max_seconds > 0 && runs % 64 == 0 && ex_now() - start > m->max_seconds) m->cut = 1;
+        if (m->max_seconds > 0 && runs % 64 == 0 && ex_now() - start > m->max_seconds * ex.patience) m->cut = 1;
     } while (!m->cut && ex_backtrack());
     m->seconds = ex_now() - start;
     m->what = m->violations ? ex.message : NULL;
@@ -1653,11 +1658,14 @@ static void ex_weaken_one(ex_model *const *m, int n, ex_site *site, int drop, co
     int i, k, cut = 0, caught = ex_weak_caught(m, n, site, drop, &cut);
     const char *reason = NULL;
     for (i = 0; !caught && required && i < n; i++)
-        for (k = 0; k < m[i]->expected; k++)
-            if (strstr(text, m[i]->expect_text[k])) {
-                reason = m[i]->expect_reason[k];
-                m[i]->expect_met[k]++;
-            }
+        for (k = 0; k < m[i]->expected; k++) {
+            if (!strstr(text, m[i]->expect_text[k])) continue;
+            reason = m[i]->expect_reason[k];
+            if (!reason) reason = "another model catches it";
+            site->wanted |= !m[i]->expect_reason[k];
+            m[i]->expect_met[k]++;
+        }
+    if (required) site->caught |= caught;
     if (!reason && required) {
         m[0]->weakened++;
         m[0]->caught += caught;
@@ -1735,6 +1743,7 @@ EX_UNUSED static void ex_begin(int argc, char **argv)
 {
     int i;
     const char *r = getenv("EX_REPORT");
+    ex.patience = getenv("FULL") ? 20 : 1;
     ex.report = r ? r : "build/report/model.jsonl";
     ex.self = -1;
     for (i = 1; i < argc; i++) {
@@ -1744,6 +1753,13 @@ EX_UNUSED static void ex_begin(int argc, char **argv)
 }
 EX_UNUSED static int ex_end(void)
 {
+    ex_site *s;
+    for (s = ex.sites; s; s = s->next) {
+        if (!s->wanted || s->caught) continue;
+        printf("FAIL no model of this program catches the weakened %s:%d %s\n", ex_base(s->file), s->line, ex_source(s));
+        ex.models++;
+        ex.failures++;
+    }
     printf("%d passed, %d failed\n", ex.models - ex.failures, ex.failures);
     return ex.failures != 0;
 }

@@ -1,5 +1,6 @@
 /* The MPMC queue in the explorer while everybody lives, or stops for ever: full, empty, wrapping, every order.
  * Statements K1, I1, S44. */
+#define OTHER_PROGRAM HINT
 #include "queue_world.h"
 
 /* The only consumer has pushed before it takes: the queue is not empty. */

@@ -1,4 +1,5 @@
 /* The MPMC queue in the explorer: deaths, sweeps, redelivery, reports. Statements I1, I2, S44. */
+#define OTHER_PROGRAM WORD
 #include "queue_world.h"
 
 THREAD(sweep0_take_all, if (sweep(q, me, 0) > 0) ex_assert(get(q, me)); else get(q, me);)
