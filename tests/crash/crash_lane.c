@@ -11,7 +11,7 @@
 
 #include "crashstep.h"
 
-enum { DEPTH = 4, INLINE = 48, LARGE = 100, RECORDS = 4, BUDGET = 1, ROOM = 1 << 16, TURNS = 24 };
+enum { DEPTH = 4, INLINE = 48, LARGE = 100, RECORDS = 4, BUDGET = 1, ROOM = 1 << 16, TURNS = 48 };
 enum { BEFORE, VICTIM, AFTER, SENDERS };                               /* who sent it */
 enum { WRITER_ID = 1, VICTIM_ID, READER_ID, HOLDER_ID, GHOST_ID, NEW_ID }; /* owners */
 enum { BEGUN, ACKED, GOT };                                            /* notes of the victim */
@@ -31,6 +31,7 @@ static message held_copy;
 static message *received;    /* shared: what the victim got */
 static message outgoing[2];
 static crash_run *now;
+static int seen; /* how many of the victim's messages the surviving reader received */
 static int over, sent[SENDERS], victims; /* victims: how many of his messages are known to be there; -1: not yet */
 static uint64_t taken, last_number;      /* by the surviving reader, since it attached at number 0 */
 static char buffer[LARGE];
@@ -149,7 +150,7 @@ static void setup(crash_run *r)
 {
     shmipc_lane_config c;
     now = r;
-    over = 0;
+    over = seen = 0;
     victims = -1;
     taken = 0;
     last_number = UINT64_MAX;
@@ -168,7 +169,7 @@ static void setup(crash_run *r)
     make(&outgoing[0], tag_of(VICTIM, 0));
     make(&outgoing[1], tag_of(VICTIM, 1));
     fill(has(r, "far") ? 14 : 3);
-    if (has(r, "behind")) while (sent[BEFORE] < 6) must(send(&writer, BEFORE) == SHMIPC_OK); /* a lane full of news */
+    if (has(r, "behind")) while (sent[BEFORE] < 5) must(send(&writer, BEFORE) == SHMIPC_OK); /* about to be overtaken */
     if (has(r, "overtaken")) while (sent[BEFORE] < 20) must(send(&writer, BEFORE) == SHMIPC_OK);
     must(shmipc_lane_writer_detach(&writer) == SHMIPC_OK);
     leave_ghost(r);
@@ -223,6 +224,7 @@ static void recv_two(crash_run *r)
     message *m;
     for (m = received; m < received + 2; m++) {
         if (shmipc_lane_recv(&victim_reader, m->text, LARGE, &m->len, &m->tag)) return;
+        m->number = victim_reader.next - DEPTH - 1;
         crash_note(r, GOT, (uint64_t)(m - received) + 1);
     }
 }
@@ -236,6 +238,7 @@ static void take_two(crash_run *r)
         if (shmipc_lane_take(&victim_reader, received[i].text, LARGE, &m)) return;
         received[i].len = m.len;
         received[i].tag = m.tag;
+        received[i].number = m.number;
         if (m.pin) memcpy(received[i].text, m.data, m.len <= LARGE ? m.len : 0);
         crash_note(r, GOT, (uint64_t)i + 1);
         shmipc_lane_release(&victim_reader, &m);
@@ -273,7 +276,7 @@ static void account(crash_run *r, const shmipc_lane_msg *m)
     taken++;
     if (who == BEFORE) CRASH_EXPECT(r, other, m->number == (uint64_t)seq);
     if (who == VICTIM) CRASH_EXPECT(r, other, m->number == (uint64_t)(sent[BEFORE] + seq));
-    if (who == VICTIM) crash_saw(r, 1);
+    if (who == VICTIM) crash_saw(r, 1), seen = seq + 1;
     if (who == AFTER && victims < 0) victims = (int)m->number - sent[BEFORE] - seq;
     if (who == AFTER) CRASH_EXPECT(r, lost, m->number == (uint64_t)(sent[BEFORE] + victims + seq));
 }
@@ -317,6 +320,16 @@ static void check_records(crash_run *r)
     check_view(r);
 }
 
+/* Each chunk that is paid for is named by a slot, free, or retired: the writer's view, made anew by its attaching. */
+static void check_chunks(crash_run *r)
+{
+    uint32_t i, named = 0, there = sizes.base_chunks;
+    for (i = 0; i < DEPTH; i++) named += shmipc__lane_state(*shmipc__lane_slot(&writer.map, i)) == SHMIPC__LANE_CHUNK;
+    for (i = 0; i < RECORDS; i++)
+        if (*shmipc__lane_record(&writer.map, i) & SHMIPC__REC_FUNDED) there += BUDGET + 1;
+    CRASH_EXPECT(r, leaked, named + writer.n_free + writer.n_retired == there);
+}
+
 static void close_books(crash_run *r)
 {
     int i, acked = (int)crash_noted(r, ACKED), begun = (int)crash_noted(r, BEGUN);
@@ -325,11 +338,15 @@ static void close_books(crash_run *r)
     drain(r);
     CRASH_EXPECT(r, other, attach_writer(&writer, WRITER_ID) == SHMIPC_OK);
     publish(r, &writer, TURNS);
-    CRASH_EXPECT(r, lost, victims >= acked);
+    CRASH_EXPECT(r, lost, victims >= acked && victims >= seen);
     CRASH_EXPECT(r, other, victims <= begun);
     if (!victims) crash_saw(r, 0);
-    for (i = 0; i < (int)crash_noted(r, GOT); i++)
+    for (i = 0; i < (int)crash_noted(r, GOT); i++) {
+        uint64_t n = received[i].number, b = (uint64_t)sent[BEFORE];
         CRASH_EXPECT(r, torn, same_message(received[i].text, received[i].len, received[i].tag));
+        CRASH_EXPECT(r, other, received[i].tag == (n < b ? tag_of(BEFORE, (int)n) : tag_of(AFTER, (int)(n - b))));
+    }
+    check_chunks(r);
     if (has(r, "overtaken")) CRASH_EXPECT(r, lost, shmipc_lane_missed(&reader) > 0);
     if (crash_noted(r, GOT)) crash_saw(r, 1);
     check_records(r);
