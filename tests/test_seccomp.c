@@ -22,6 +22,8 @@ typedef struct {
     shmipc_spsc_writer writer;
     shmipc_spsc_reader reader;
     shmipc_queue queue;
+    shmipc_lane_writer lane_writer;
+    shmipc_lane_reader lane_reader, idle;
     shmipc__gate *gate;
     shmipc__bells bells;
     long done;
@@ -35,7 +37,7 @@ static void run_strict(void (*fn)(void *), work *w, long rounds)
     CHECK_EQ(w->done, rounds);
 }
 
-/* ---- the control --------------------------------------------------------------------------------------------------- */
+/* ---- the control ------------------------------------------------------------------------------------------------- */
 
 static void one_system_call(void *arg)
 {
@@ -52,7 +54,7 @@ TEST(I5_control_a_system_call_is_caught)
     CHECK_EQ(w->done, 1);
 }
 
-/* ---- spsc ---------------------------------------------------------------------------------------------------------- */
+/* ---- spsc -------------------------------------------------------------------------------------------------------- */
 
 enum { SPSC_BYTES = 4096 };
 
@@ -113,7 +115,7 @@ static void spsc_until_full(void *arg)
 }
 TEST(I5_spsc_full_and_empty) { run_strict(spsc_until_full, spsc_open(), ROUNDS); }
 
-/* ---- queue --------------------------------------------------------------------------------------------------------- */
+/* ---- queue ------------------------------------------------------------------------------------------------------- */
 
 static int everybody_lives(void *arg, uint32_t owner)
 {
@@ -185,7 +187,83 @@ static void queue_until_full(void *arg)
 }
 TEST(I5_queue_full_and_empty) { run_strict(queue_until_full, queue_open(), ROUNDS); }
 
-/* ---- a gate where nobody sleeps -------------------------------------------------------------------------------------- */
+/* ---- lane -------------------------------------------------------------------------------------------------------- */
+
+enum { LARGE = 300 };
+
+/* A second reader never reads: it may not cost the writer anything. */
+static work *lane_open(void)
+{
+    work *w = (work *)region(sizeof *w);
+    shmipc_lane_config c;
+    shmipc_lane_sizes sizes;
+    shmipc_lane_env env;
+    shmipc_lane_config_init(&c);
+    c.depth = 8;
+    c.chunk_max = LARGE;
+    REQUIRE(shmipc_lane_measure(&c, &sizes) == SHMIPC_OK);
+    memset(&env, 0, sizeof env);
+    env.bytes = (size_t)sizes.bytes;
+    env.chunk_bytes = (size_t)sizes.chunk_bytes;
+    env.mem = region(env.bytes);
+    env.chunks = region(env.chunk_bytes);
+    REQUIRE(shmipc_lane_init(env.mem, env.bytes, &c) == SHMIPC_OK);
+    REQUIRE(shmipc_lane_writer_attach(&w->lane_writer, &env) == SHMIPC_OK);
+    REQUIRE(shmipc_lane_reader_attach(&w->lane_reader, &env, 0) == SHMIPC_OK);
+    REQUIRE(shmipc_lane_reader_attach(&w->idle, &env, 0) == SHMIPC_OK);
+    return w;
+}
+
+static void lane_copying(void *arg)
+{
+    work *w = (work *)arg;
+    char out[LARGE], in[LARGE];
+    uint32_t i, len, tag;
+    memset(out, 'x', sizeof out);
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_lane_send(&w->lane_writer, out, i % LARGE, i)) return;
+        if (shmipc_lane_recv(&w->lane_reader, in, sizeof in, &len, &tag) || len != i % LARGE || tag != i) return;
+        if (shmipc_lane_recv(&w->lane_reader, in, sizeof in, &len, &tag) != SHMIPC_EAGAIN) return;
+        w->done++;
+    }
+}
+TEST(I5_S20_lane_send_recv) { run_strict(lane_copying, lane_open(), ROUNDS); }
+
+static void lane_in_place(void *arg)
+{
+    work *w = (work *)arg;
+    shmipc_lane_msg m;
+    char in[48];
+    void *at;
+    uint32_t i;
+    for (i = 0; i < ROUNDS; i++) {
+        if (shmipc_lane_loan(&w->lane_writer, LARGE, &at)) return;
+        memset(at, 'x', LARGE);
+        if (shmipc_lane_commit(&w->lane_writer, LARGE, i)) return;
+        if (shmipc_lane_take(&w->lane_reader, in, sizeof in, &m) || m.len != LARGE || m.tag != i) return;
+        if (shmipc_lane_release(&w->lane_reader, &m)) return;
+        w->done++;
+    }
+}
+TEST(I5_lane_loan_commit_take_release) { run_strict(lane_in_place, lane_open(), ROUNDS); }
+
+static void lane_overtaking(void *arg)
+{
+    work *w = (work *)arg;
+    char buf[48];
+    uint32_t i, k, len, tag;
+    memset(buf, 'x', sizeof buf);
+    for (i = 0; i < ROUNDS; i++) {
+        for (k = 0; k < 20; k++)
+            if (shmipc_lane_send(&w->lane_writer, buf, sizeof buf, i)) return;
+        while (!shmipc_lane_recv(&w->lane_reader, buf, sizeof buf, &len, &tag)) continue;
+        w->done++;
+    }
+    if (!shmipc_lane_missed(&w->lane_reader)) w->done = -1;
+}
+TEST(I5_S22_lane_overtaken) { run_strict(lane_overtaking, lane_open(), ROUNDS); }
+
+/* ---- a gate where nobody sleeps ---------------------------------------------------------------------------------- */
 
 static void ring_gate(void *arg)
 {

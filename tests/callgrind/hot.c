@@ -116,6 +116,70 @@ static void queue_loan_commit(void)
     OK(shmipc_queue_commit(&queue, &m));
 }
 
+/* ---- lane ---- */
+
+static shmipc_lane_writer lane_writer;
+static shmipc_lane_reader lane_reader;
+
+static void lane_open(uint32_t n)
+{
+    shmipc_lane_config c;
+    shmipc_lane_sizes sizes;
+    shmipc_lane_env env;
+    len = n;
+    shmipc_lane_config_init(&c);
+    c.depth = 2 * MOST;
+    c.chunk_max = n > c.inline_max ? n : 0;
+    memset(&env, 0, sizeof env);
+    OK(shmipc_lane_measure(&c, &sizes));
+    MUST(sizes.bytes + 64 + sizes.chunk_bytes <= 2 * RING_BYTES);
+    env.mem = memory;
+    env.bytes = (size_t)sizes.bytes;
+    env.chunks = (char *)memory + (sizes.bytes + 63) / 64 * 64;
+    env.chunk_bytes = (size_t)sizes.chunk_bytes;
+    env.owner = 1;
+    OK(shmipc_lane_init(memory, env.bytes, &c));
+    OK(shmipc_lane_writer_attach(&lane_writer, &env));
+    OK(shmipc_lane_reader_attach(&lane_reader, &env, 0));
+}
+static void lane_send(void) { OK(shmipc_lane_send(&lane_writer, buffer, len, 1)); }
+static void lane_fill(uint32_t n)
+{
+    uint32_t i;
+    lane_open(n);
+    for (i = 0; i < MOST; i++) lane_send();
+}
+static void lane_recv(void)
+{
+    uint32_t got, tag;
+    OK(shmipc_lane_recv(&lane_reader, buffer, room, &got, &tag));
+}
+static void lane_recv_empty(void)
+{
+    uint32_t got, tag;
+    MUST(shmipc_lane_recv(&lane_reader, buffer, room, &got, &tag) == SHMIPC_EAGAIN);
+}
+static void lane_take_release(void)
+{
+    shmipc_lane_msg m;
+    OK(shmipc_lane_take(&lane_reader, buffer, room, &m));
+    OK(shmipc_lane_release(&lane_reader, &m));
+}
+
+/* ---- a gate where nobody sleeps ---- */
+
+static shmipc__gate *gate;
+static shmipc__bells bells;
+
+static void gate_open(uint32_t n)
+{
+    memset(memory, 0, sizeof *gate + n * sizeof(shmipc__bell));
+    gate = (shmipc__gate *)memory;
+    bells.at = (shmipc__bell *)(void *)(gate + 1);
+    bells.count = n;
+}
+static void gate_ring(void) { OK((int)shmipc__gate_ring(gate, bells, SHMIPC__WAKE_ALL)); }
+
 /* ---- the table ---- */
 
 static const struct {
@@ -143,6 +207,15 @@ static const struct {
     { "queue_take_48", queue_fill, 48, queue_take },
     { "queue_take_release_48", queue_fill, 48, queue_take_release },
     { "queue_recv_empty", queue_open, 48, queue_recv_empty },
+    { "lane_send_8", lane_open, 8, lane_send },
+    { "lane_send_48", lane_open, 48, lane_send },
+    { "lane_send_1024", lane_open, 1024, lane_send },
+    { "lane_recv_8", lane_fill, 8, lane_recv },
+    { "lane_recv_48", lane_fill, 48, lane_recv },
+    { "lane_recv_1024", lane_fill, 1024, lane_recv },
+    { "lane_take_release_1024", lane_fill, 1024, lane_take_release },
+    { "lane_recv_empty", lane_open, 48, lane_recv_empty },
+    { "gate_ring_nobody", gate_open, 64, gate_ring },
 };
 
 static void run(const char *name, void (*operation)(void), int n)
