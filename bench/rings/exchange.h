@@ -26,7 +26,8 @@ static inline void demand(int rc, const char *what)
 }
 
 const size_t ring_slots = 1024;      // all rings hold about that many messages
-const size_t latency_samples = 1 << 18;
+const size_t latency_samples = 1 << 18, thr_samples = 1 << 16;
+const uint64_t window = 4 * ring_slots;
 
 struct lat_result {
     size_t samples;
@@ -34,7 +35,7 @@ struct lat_result {
 };
 
 struct thr_result {
-    double per_s; // messages that arrived
+    double per_s; // messages that arrived, in the median window
     double lost;  // share of the messages sent that did not (only where overtaking is the rule)
 };
 
@@ -122,24 +123,28 @@ template <template <size_t> class R, size_t N> struct exchange {
         }
     }
 
+    /* Receives for `ms` and a tenth more to warm up. One sample is the time of `window` messages, several fillings of the
+     * ring; half of the windows were at least that fast, so a side that loses its CPU for a while does not count. */
     static thr_result consume(typename T::receiver &r, double ms, uint64_t *wrong)
     {
+        static uint32_t samples[thr_samples];
         alignas(64) uint64_t in[words];
-        uint64_t start = 0, end = 0, now = bench_ticks(), skipped = 0;
-        uint64_t warm = now + bench_ticks_of_ms(ms / 10), first = 0;
+        uint64_t warm = bench_ticks() + bench_ticks_of_ms(ms / 10), end = warm + bench_ticks_of_ms(ms);
+        uint64_t last = 0, first = 0, skipped = 0;
+        size_t taken = 0;
         for (uint64_t n = 1;; n++) {
             while (!r.recv(in)) {}
             if (!bench_check(in, words, n + r.skipped())) ++*wrong;
-            if (n % 64) continue;
-            now = bench_ticks();
-            if (start == 0 && now > warm) {
-                start = now;
-                end = now + bench_ticks_of_ms(ms);
-                first = n;
-                skipped = r.skipped();
-            } else if (start && now > end) {
+            if (n % window) continue;
+            uint64_t now = bench_ticks();
+            if (last) samples[taken++] = static_cast<uint32_t>(now - last > UINT32_MAX ? UINT32_MAX : now - last);
+            if (now < warm) continue;
+            if (!last) first = n, skipped = r.skipped();
+            last = now;
+            if (taken && (now > end || taken == thr_samples)) {
+                qsort(samples, taken, sizeof samples[0], bench_order_u32);
                 double got = static_cast<double>(n - first), missed = static_cast<double>(r.skipped() - skipped);
-                thr_result t = {got * 1e9 / (static_cast<double>(now - start) * bench_tick_ns()), missed / (got + missed)};
+                thr_result t = {window * 1e9 / (bench_quantile(samples, taken, 0.5) * bench_tick_ns()), missed / (got + missed)};
                 return t;
             }
         }
