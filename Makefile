@@ -117,6 +117,7 @@ run_programs = +@$(if $(1),$(SUBMAKE) -k $(1) || true; tools/run-tests $(1),echo
 
 test-c: ## unit, edge and multi-process stress tests
 	$(call run_programs,$(TESTS))
+test-crash: export RUN_LIMIT := $(if $(FULL),7200,900)
 test-crash: ## kill a process after every instruction of every operation
 	@rm -f $(B)/report/crash.jsonl
 	$(call run_programs,$(CRASHES)); status=$$?; tools/crash-summary && exit $$status

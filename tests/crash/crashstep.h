@@ -908,7 +908,7 @@ static inline long crash__reverse_bits(long v, int bits)
     return out;
 }
 
-/* SHORT=1: the share of this case in the time of its program; set by crash_main(). */
+/* The share of this case in the time of its program, 0 for all it needs; set by crash_main(). */
 static long crash__share_ms;
 
 /* Hanging survivors cost the whole limit each: a few of them are enough to know. */

@@ -2,8 +2,8 @@
  * build/report/crash.jsonl. Included by crashstep.h.
  *
  * Arguments: parts of names ("send/full", "/zombie"); a case runs when OPERATION/STATE/ROLE/MODE contains one of them.
- * Environment: SHORT=1 gives the program 8 s (CRASH_TOTAL_MS), shared by its cases; CRASH_BUDGET_MS and CRASH_STRIDE
- * thin out each case (see README.md); CRASH_REPORT names another file.
+ * Environment: the cases share 150 s, 8 s with SHORT=1, CRASH_TOTAL_MS if given, and all the time they need with FULL=1;
+ * CRASH_BUDGET_MS and CRASH_STRIDE thin out each case (see README.md); CRASH_REPORT names another file.
  */
 #ifndef CRASH_REPORT_H
 #define CRASH_REPORT_H
@@ -122,11 +122,19 @@ static inline int crash__open(const char *topic, int argc)
     return crash_report_open(path, topic);
 }
 
-/* SHORT=1: each case gets an equal share of the time that is left to the program. */
+/* How long the program may take: 8 s with SHORT=1 and under tools/mutate, for ever with FULL=1, else 150 s. */
+static inline long crash__total_ms(void)
+{
+    if (crash__env("CRASH_TOTAL_MS")) return crash__env("CRASH_TOTAL_MS");
+    if (crash__env("SHORT") || crash__env("MUTANT")) return 8000;
+    return crash__env("FULL") ? 0 : 150000;
+}
+
+/* Each case gets an equal share of the time that is left. */
 static inline void crash__share(uint64_t end, int cases_left)
 {
     uint64_t now = crash_now_ns(), left = now < end ? (end - now) / 1000000u : 0;
-    crash__share_ms = crash__env("SHORT") || crash__env("MUTANT") ? 1 + (long)left / cases_left : 0;
+    crash__share_ms = end == UINT64_MAX ? 0 : 1 + (long)left / cases_left;
 }
 
 /* Calls fn for every chosen case of the table; the number of cases. */
@@ -175,11 +183,11 @@ static inline void crash__case(const crash_run *c, void *arg)
 static inline int crash_main(const char *topic, const crash_op *ops, size_t count, int argc, char **argv)
 {
     crash__program p;
-    long total = crash__env("CRASH_TOTAL_MS");
+    long total = crash__total_ms();
     memset(&p, 0, sizeof p);
     p.topic = topic;
     p.fd = crash__open(topic, argc);
-    p.end = crash_now_ns() + (uint64_t)(total ? total : 8000) * 1000000u;
+    p.end = total ? crash_now_ns() + (uint64_t)total * 1000000u : UINT64_MAX;
     p.left = crash__each(ops, count, argc, argv, NULL, NULL);
     crash__each(ops, count, argc, argv, crash__case, &p);
     if (p.fd >= 0) close(p.fd);
