@@ -4129,8 +4129,8 @@ static int shmipc__segment_attach(shmipc_segment *s)
 {
     int rc = shmipc__entry_claim(s);
     if (rc == SHMIPC_ETABLE) { /* again in any case: another sweep may have been faster */
-        rc = shmipc__segment_sweep_some(s, 0, s->head.capacity);
-        if (rc >= 0) rc = shmipc__entry_claim(s);
+        (void)shmipc__segment_sweep_some(s, 0, s->head.capacity);
+        rc = shmipc__entry_claim(s);
     }
     if (rc) return rc;
     if (shmipc__add_acqrel_u64(&shmipc__live(s)->k, 2) & SHMIPC__K_DEAD) { /* [attach] */
