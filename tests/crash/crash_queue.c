@@ -342,6 +342,85 @@ static void done_something(crash_run *r)
     done(r);
 }
 
+/* "Full" must be true at some instant. Three messages are untaken; the fourth is taken, but its taker stopped before he
+ * emptied the slot. While the victim stands anywhere in its push, he empties it and gives the chunk back, and another
+ * producer begins to fill that very chunk. There was always room. */
+static uint64_t *named;
+static void setup_named(crash_run *r)
+{
+    uint64_t s;
+    setup(r);
+    shmipc_queue_attach(&holder, memory, memory_size, SURVIVOR, alive, NULL);
+    named = shmipc__queue_slot(&holder, shmipc__queue_of(&holder)->head);
+    s = *named;
+    if (shmipc_queue_take(&holder, &held) != SHMIPC_OK) abort();
+    ledger->got[0] = 1;
+    *named = s;
+    shmipc__queue_of(&holder)->head--;
+}
+static void victim_push_surely(crash_run *r)
+{
+    victim_push(r);
+    crash_note(r, 3, 1);
+}
+static void check_room(crash_run *r)
+{
+    shmipc_queue_msg m;
+    uint64_t s = *named;
+    if (s & SHMIPC__QUEUE_CHUNK && (s & SHMIPC__QUEUE_CHUNK) == held.chunk + 1u)
+        shmipc__cas_relaxed_u64(named, &s, shmipc__queue_emptied(s));
+    holder.cursor = held.chunk;
+    CRASH_EXPECT(r, other, shmipc_queue_release(&holder, &held) == SHMIPC_OK);
+    CRASH_EXPECT(r, other, shmipc_queue_loan(&holder, 8, &m) == SHMIPC_OK);
+    crash_recovered(r);
+    held = m;
+}
+static void done_room(crash_run *r)
+{
+    CRASH_EXPECT(r, lost, crash_noted(r, 3) && crash_noted(r, 0));
+    CRASH_EXPECT(r, other, shmipc_queue_discard(&holder, &held) == SHMIPC_OK);
+    shmipc_queue_detach(&holder);
+    done(r);
+}
+
+/* "No chunk" must be true at some instant. One chunk is free; while the victim looks for it, another one, which it may
+ * have passed already, becomes free, and then the first is taken. */
+static shmipc_queue_msg loans[CHUNKS];
+static void setup_scarce(crash_run *r)
+{
+    uint32_t i;
+    setup(r);
+    shmipc_queue_attach(&holder, memory, memory_size, SURVIVOR, alive, NULL);
+    for (i = 0; i < CHUNKS - 1; i++)
+        if (shmipc_queue_loan(&holder, 8, &loans[i]) != SHMIPC_OK) abort();
+}
+static void enter_scarce(crash_run *r)
+{
+    enter_push(r);
+    mine.cursor = loans[0].chunk; /* the free one is the last that it looks at */
+}
+static void check_scarce(crash_run *r)
+{
+    shmipc_queue_msg m;
+    int rc;
+    holder.cursor = loans[CHUNKS - 2].chunk + 1 == CHUNKS ? 0 : loans[CHUNKS - 2].chunk + 1;
+    shmipc_queue_discard(&holder, &loans[0]);
+    shmipc_queue_detach(&holder); /* free, not merely a spare */
+    rc = shmipc_queue_loan(&holder, 8, &m);
+    CRASH_EXPECT(r, other, rc == SHMIPC_OK || rc == SHMIPC_EBUSY); /* busy: the victim has both */
+    if (rc == SHMIPC_OK) loans[0] = m;
+    crash_recovered(r);
+}
+static void done_scarce(crash_run *r)
+{
+    uint32_t i;
+    CRASH_EXPECT(r, lost, crash_noted(r, 3) && crash_noted(r, 0));
+    for (i = 0; i < CHUNKS - 1; i++)
+        if (loans[i].data) shmipc_queue_discard(&holder, &loans[i]);
+    shmipc_queue_detach(&holder);
+    done(r);
+}
+
 #define MODES (CRASH_KILL | CRASH_ZOMBIE | CRASH_FREEZE | CRASH_LATE)
 #define OP(name, states, sees, setup_, enter_, victim) \
     {name, states, roles, MODES, CRASH_INPROC, sees, setup_, enter_, victim, check, done, NULL, NULL, 0}
@@ -367,9 +446,14 @@ int main(int argc, char **argv)
         OP("queue_sweep_report", all, 0, setup_report, enter_ready, victim_sweep),
         {"queue_recv_something", half, one, CRASH_FREEZE, CRASH_INPROC, 0, setup_held, enter, victim_recv_something,
          check_something, done_something, NULL, NULL, 0},
+        {"queue_push_room", only_full, one, CRASH_FREEZE, CRASH_INPROC, 0, setup_named, enter_push_ready,
+         victim_push_surely, check_room, done_room, NULL, NULL, 0},
+        {"queue_push_scarce", only_empty, one, CRASH_FREEZE, CRASH_INPROC, 0, setup_scarce, enter_scarce,
+         victim_push_surely, check_scarce, done_scarce, NULL, NULL, 0},
         OP("queue_detach", only_empty, 0, setup, enter_ready, victim_detach),
     };
     shmipc_queue_config c;
+    if (getenv("MUTANT")) setenv("SHORT", "1", 0); /* the error is planted: it shows in the steps that matter */
     c.slots = SLOTS;
     c.chunks = CHUNKS;
     c.max_message = WORDS * 8;

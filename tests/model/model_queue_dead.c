@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     run_thread(&m, "C2", take1);
     ex_killable(&m, 0, 1);
     unneeded(&m, sweep_take);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: the same with the hint up", 1, 3, 1);
     first_hint = 3;
@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     run_thread(&m, "C2", take1);
     ex_killable(&m, 0, 1);
     unneeded(&m, sweep_take);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: payload by way of a dead consumer", 1, 3, 0);
     first_hint = 3;
@@ -55,7 +55,7 @@ int main(int argc, char **argv)
     run_thread(&m, "C2", take1);
     ex_killable(&m, 0, 1);
     unneeded(&m, dead_payload);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: payload by way of a rejection", 1, 3, 0);
     first_hint = 3;
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     run_thread(&m, "C1", take_reject);
     run_thread(&m, "C2", take1);
     unneeded(&m, rejected);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: rejecter killed, sweep against take", 1, 3, 1);
     run_thread(&m, "C0", take_reject);
@@ -78,7 +78,7 @@ int main(int argc, char **argv)
     run_thread(&m, "P2", push1);
     ex_killable(&m, 0, 1);
     unneeded(&m, used_again);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: producer killed, sweep against take", 1, 4, 1);
     run_thread(&m, "P0", push1);
@@ -95,6 +95,13 @@ int main(int argc, char **argv)
     ex_killable(&m, 0, 1);
     ex_run(&m);
 
+    world(&m, "queue: swept chunk returned, freed, filled again", 1, 2, 1);
+    ghost_holds = 1;
+    run_thread(&m, "S0", sweep_ghost);
+    run_thread(&m, "P1", loan_commit);
+    run_thread(&m, "C2", take2);
+    ex_run(&m);
+
     world(&m, "queue: two sweepers, one killed, slot emptied", 1, 3, 1);
     ghost_holds = 2;
     run_thread(&m, "S0", sweep_ghost);
@@ -102,7 +109,7 @@ int main(int argc, char **argv)
     run_thread(&m, "P2", push1);
     ex_killable(&m, 0, 1);
     unneeded(&m, emptied);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: two reporting sweepers, one killed", 1, 3, 1);
     policy = SHMIPC_QUEUE_REPORT;
@@ -112,7 +119,7 @@ int main(int argc, char **argv)
     run_thread(&m, "P2", push1);
     ex_killable(&m, 0, 1);
     unneeded(&m, reporting);
-    ex_weaken_all(&m);
+    run_orders(&m);
 
     world(&m, "queue: two sweepers of a producer, take", 1, 4, 1);
     ghost_fills = 1;

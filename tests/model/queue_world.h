@@ -183,6 +183,16 @@ THREAD(push2, put(q, me, 9 + 2 * me); put(q, me, 10 + 2 * me);)
 THREAD(take1, get(q, me);)
 THREAD(take2, get(q, me); get(q, me);)
 THREAD(push_take, put(q, me, 4 + me); get(q, me);)
+THREAD(loan_commit, {
+    shmipc_queue_msg m;
+    uint32_t id = 4 + me;
+    if (shmipc_queue_loan(q, sizeof id, &m) == SHMIPC_OK) {
+        shmipc__copy_in(m.data, &id, sizeof id);
+        m.tag = id + 100u;
+        if (shmipc_queue_commit(q, &m) == SHMIPC_OK) acknowledged[id] = 1;
+        else shmipc_queue_discard(q, &m);
+    }
+})
 THREAD(sweep0, sweep(q, me, 0);)
 THREAD(sweep_ghost, sweep(q, me, GHOST);)
 THREAD(sweep_ghost_take, sweep(q, me, GHOST); get(q, me);)
@@ -225,6 +235,13 @@ static void unneeded(ex_model *m, const char *const *text)
         if (OTHER_PROGRAM && strcmp(*text, OTHER_PROGRAM) == 0) ex_expect_not_caught(m, *text, "the other program of the queue catches it");
         else ex_expect_elsewhere(m, *text);
     }
+}
+
+/* A planted error has to show without weakening. */
+static void run_orders(ex_model *m)
+{
+    if (getenv("MUTANT")) ex_run(m);
+    else ex_weaken_all(m);
 }
 
 #endif
