@@ -426,7 +426,7 @@ typedef struct shmipc_queue {
     uint32_t shift, stride, owner;
     uint32_t cursor; /* where to look for a free chunk */
     uint32_t spare;  /* a chunk claimed in advance, plus 1 */
-    uint32_t padding;
+    uint32_t pushes, takes, padding; /* that succeeded in a row */
 } shmipc_queue;
 
 SHMIPC_API int shmipc_queue_size(const shmipc_queue_config *config, uint64_t *size_bytes);
@@ -2288,7 +2288,7 @@ SHMIPC_API int shmipc_queue_attach(shmipc_queue *q, void *memory, uint64_t size_
     for (q->shift = 0; (1u << q->shift) < q->config.slots; q->shift++) continue;
     q->owner = owner;
     q->cursor = (uint32_t)((uint64_t)owner * 37u % q->config.chunks); /* producers begin apart */
-    q->spare = q->padding = 0;
+    q->spare = q->pushes = q->takes = q->padding = 0;
     return SHMIPC_OK;
 }
 
@@ -2393,14 +2393,25 @@ SHMIPC__INLINE int shmipc__queue_publish(shmipc_queue *q, uint32_t c, uint32_t l
     return SHMIPC_OK;
 }
 
-/* After a push, while its lines travel: claim the next chunk, and ask for the lines that the next pushes will write. */
-SHMIPC__INLINE void shmipc__queue_prepare(shmipc_queue *q, uint64_t p)
+/* After a push, while its lines travel: claim the next chunk, and ask for its second line too. */
+SHMIPC__INLINE void shmipc__queue_prepare(shmipc_queue *q)
 {
     uint64_t w;
     uint32_t c = q->cursor;
-    SHMIPC__PREFETCH_WRITE(shmipc__queue_slot(q, p + 8u));
-    SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c + 2u < q->config.chunks ? c + 2u : 0));
-    if (!q->spare && shmipc__queue_claim_at(q, c, &w)) q->spare = c + 1u;
+    if (q->spare || !shmipc__queue_claim_at(q, c, &w)) return;
+    q->spare = c + 1u;
+    if (q->stride > SHMIPC__LINE) SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c) + 8);
+}
+
+/* In the middle of a stream, full or empty means that the two sides fight over every line, each waiting for it once per
+ * message. A rest of a microsecond or two, once, lets the other side get ahead, and then lines carry many: twice the
+ * rate and more. 1: it was taken, look again. A single message that is answered never meets it. */
+SHMIPC__NOINLINE static int shmipc__queue_rest(const shmipc_queue *q, uint32_t *in_a_row, uint32_t least, uint32_t most)
+{
+    uint32_t i, n = *in_a_row < least ? 0 : q->config.slots / 8u;
+    *in_a_row = 0;
+    for (i = 0; i < n && i < most; i++) shmipc__pause();
+    return n != 0;
 }
 
 /* Room is looked for first: a full queue must not cost a copy. */
@@ -2412,13 +2423,16 @@ SHMIPC__INLINE int shmipc__queue_push_at(shmipc_queue *q, const void *data, uint
     if (SHMIPC__UNLIKELY(len > q->config.max_message)) return SHMIPC_EMSGSIZE;
     if (SHMIPC__UNLIKELY(!data && len)) return SHMIPC_EINVAL;
     rc = shmipc__queue_place(q, p, &s);
+    if (SHMIPC__UNLIKELY(rc == SHMIPC_EFULL) && shmipc__queue_rest(q, &q->pushes, 1, 128))
+        rc = shmipc__queue_place(q, p, &s);
     if (!rc) rc = shmipc__queue_claim(q, &c);
     if (rc) return rc;
     if (len) shmipc__copy_in(shmipc__queue_chunk(q, c) + 2, data, len);
     rc = shmipc__queue_publish(q, c, len, tag, p, &s);
-    if (rc) q->spare = c + 1u;
-    else shmipc__queue_prepare(q, *p);
-    return rc;
+    if (rc) return q->spare = c + 1u, rc;
+    q->pushes++;
+    shmipc__queue_prepare(q);
+    return SHMIPC_OK;
 }
 
 SHMIPC_API int shmipc_queue_push(shmipc_queue *q, const void *data, uint32_t len_bytes, uint32_t tag)
@@ -2481,7 +2495,7 @@ SHMIPC_API int shmipc_queue_commit(shmipc_queue *q, shmipc_queue_msg *m)
     if (rc) return rc;
     m->data = NULL;
     shmipc__queue_advance(&shmipc__queue_of(q)->tail, p);
-    shmipc__queue_prepare(q, p);
+    shmipc__queue_prepare(q);
     return SHMIPC_OK;
 }
 
@@ -2606,7 +2620,8 @@ SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, u
         if (!(s & SHMIPC__QUEUE_CHUNK)) return 0;
         c = (uint32_t)(s & SHMIPC__QUEUE_CHUNK) - 1u;
         if (SHMIPC__UNLIKELY(c >= q->config.chunks)) return SHMIPC_ECORRUPT;
-        SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c));
+        SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c)); /* once, instead of to read and then to write */
+        if (q->stride > SHMIPC__LINE) SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c) + 8);
         w = shmipc__load_acquire_u64(shmipc__queue_chunk(q, c)); /* Q2 */
         if ((w & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) {
             if (shmipc__load_relaxed_u64(slot) != s) continue; /* w may be a later life's, unpublished */
@@ -2619,17 +2634,6 @@ SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, u
         if (mine) return shmipc__queue_view(q, c, mine, m);
     }
     return SHMIPC_ECORRUPT;
-}
-
-/* The lines that the next take will write, if the slots name them already. */
-SHMIPC__INLINE void shmipc__queue_look_ahead(const shmipc_queue *q, uint64_t p)
-{
-#ifndef SHMIPC_ATOMICS_HEADER
-    uint32_t c = (uint32_t)(shmipc__load_relaxed_u64(shmipc__queue_slot(q, p)) & SHMIPC__QUEUE_CHUNK) - 1u;
-    if (c < q->config.chunks) SHMIPC__PREFETCH_WRITE(shmipc__queue_chunk(q, c));
-#else
-    (void)q, (void)p;
-#endif
 }
 
 SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, uint32_t count)
@@ -2652,12 +2656,12 @@ SHMIPC_API int shmipc_queue_take_many(shmipc_queue *q, shmipc_queue_msg *msgs, u
         while (n < count && (rc = shmipc__queue_take_at(q, &msgs[n], &p)) > 0) n++;
         if (n || rc) {
             shmipc__queue_advance(&shmipc__queue_of(q)->head, p);
-            shmipc__queue_look_ahead(q, p + 1u);
+            q->takes += n;
             return n ? (int)n : rc;
         }
         seen = hint;
         hint = shmipc__queue_hint(q);
-        if (hint == seen) return SHMIPC_EAGAIN;
+        if (hint == seen && !shmipc__queue_rest(q, &q->takes, 16, 64)) return SHMIPC_EAGAIN;
     }
     return SHMIPC_ECORRUPT;
 }

@@ -120,6 +120,23 @@ TEST(K1_queue_full_means_slots_untaken_messages)
     fixture_close(&f);
 }
 
+/* Deep enough for the rest that a stream takes at its ends: the answers are the same. */
+TEST(K1_queue_full_and_empty_in_a_stream)
+{
+    fixture f;
+    uint32_t i, round, v = 0;
+    fixture_open(&f, 64, 70, 8, SHMIPC_QUEUE_REDELIVER);
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i < 64; i++) push_number(&f.q[0], i);
+        CHECK_EQ(shmipc_queue_push(&f.q[0], &v, sizeof v, 0), SHMIPC_EFULL);
+        CHECK_EQ(shmipc_queue_push(&f.q[0], &v, sizeof v, 0), SHMIPC_EFULL);
+        for (i = 0; i < 64; i++) recv_number(&f.q[1], i);
+        recv_nothing(&f.q[1]);
+        recv_nothing(&f.q[1]);
+    }
+    fixture_close(&f);
+}
+
 TEST(K1_queue_says_busy_when_every_chunk_is_held)
 {
     fixture f;
