@@ -2406,7 +2406,7 @@ SHMIPC__INLINE void shmipc__queue_prepare(shmipc_queue *q)
 /* In the middle of a stream, full or empty means that the two sides fight over every line, each waiting for it once per
  * message. A rest of a microsecond or two, once, lets the other side get ahead, and then lines carry many: twice the
  * rate and more. 1: it was taken, look again. A single message that is answered never meets it. */
-SHMIPC__NOINLINE static int shmipc__queue_rest(const shmipc_queue *q, uint32_t *in_a_row, uint32_t least, uint32_t most)
+SHMIPC__INLINE int shmipc__queue_rest(const shmipc_queue *q, uint32_t *in_a_row, uint32_t least, uint32_t most)
 {
     uint32_t i, n = *in_a_row < least ? 0 : q->config.slots / 8u;
     *in_a_row = 0;
