@@ -133,6 +133,8 @@ typedef struct shmipc_sha256 {
     uint32_t state[8];
     uint64_t length;
     uint8_t block[64];
+    uint32_t fast; /* private: this processor has instructions for it */
+    uint32_t reserved;
 } shmipc_sha256;
 
 SHMIPC_API void shmipc_sha256_init(shmipc_sha256 *s);
@@ -1335,15 +1337,15 @@ static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t co
 }
 #endif
 
-static void shmipc__sha_blocks(uint32_t state[8], const uint8_t *p, size_t count)
+static void shmipc__sha_blocks(shmipc_sha256 *s, const uint8_t *p, size_t count)
 {
 #if SHMIPC__CRYPTO_X86
-    if (shmipc__x86_has_sha()) {
-        shmipc__sha_blocks_ni(state, p, count);
+    if (s->fast) {
+        shmipc__sha_blocks_ni(s->state, p, count);
         return;
     }
 #endif
-    shmipc__sha_blocks_portable(state, p, count);
+    shmipc__sha_blocks_portable(s->state, p, count);
 }
 
 SHMIPC_API void shmipc_sha256_init(shmipc_sha256 *s)
@@ -1352,6 +1354,12 @@ SHMIPC_API void shmipc_sha256_init(shmipc_sha256 *s)
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memcpy(s->state, start, sizeof start);
     s->length = 0;
+    s->reserved = 0;
+#if SHMIPC__CRYPTO_X86
+    s->fast = (uint32_t)shmipc__x86_has_sha(); /* once: asking costs microseconds in a virtual machine */
+#else
+    s->fast = 0;
+#endif
 }
 
 SHMIPC_API void shmipc_sha256_update(shmipc_sha256 *s, const void *data, size_t len)
@@ -1364,11 +1372,11 @@ SHMIPC_API void shmipc_sha256_update(shmipc_sha256 *s, const void *data, size_t 
         n = 64 - have < len ? 64 - have : len;
         memcpy(s->block + have, p, n);
         if (have + n < 64) return;
-        shmipc__sha_blocks(s->state, s->block, 1);
+        shmipc__sha_blocks(s, s->block, 1);
         p += n;
         len -= n;
     }
-    if (len >= 64) shmipc__sha_blocks(s->state, p, len / 64);
+    if (len >= 64) shmipc__sha_blocks(s, p, len / 64);
     memcpy(s->block, p + (len & ~(size_t)63), len & 63);
 }
 
