@@ -142,7 +142,7 @@ test-counts: setup-test-counts ## instructions of the hot operations, against th
 test-cross: ## the unit tests on aarch64, armhf, riscv64 (emulated), i686 and musl
 	@grep -ho 'not under emulation:.*' $(NOT_EMULATED:%=tests/%.c) /dev/null | sed 's:^:left out, :; s: *\*/$$::'
 	$(call run_programs,$(CROSSES))
-test-python: ## (part 3, not written yet)
+test-python: ## (there is no Python binding yet)
 	@$(if $(wildcard bindings/python),tools/setup test-python && $(MAKE) -C bindings/python test,echo "test-python: there is no Python binding yet")
 test-windows: ## (not written yet)
 	@echo "test-windows: the Windows layer is not written yet; test-compile compiles rings and atomics for it"

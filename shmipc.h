@@ -82,7 +82,7 @@
  *   write access may truncate a file under the others, which ends them with SIGBUS.
  * - Processes that share memory must agree on the layout: versions are stamped and refused politely when they differ.
  *   32- and 64-bit processes agree.
- * - A registry holds two million different names, over time, until its directory is deleted while nobody uses it.
+ * - A registry holds about a million different names, over time, until its directory is deleted while nobody uses it.
  * - Contexts and segments: Linux. Rings: everywhere. Without lock-free 64-bit atomics: the SPSC ring and inline lanes.
  *
  * Licence: MIT, at the end of this file.
