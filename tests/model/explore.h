@@ -1715,7 +1715,7 @@ EX_UNUSED static int ex_weaken_these(ex_model *const *m, int n)
     int i, sites = 0;
     double base = 0;
     if (ex_skip(m[0])) return 0;
-    if (ex_base_runs(m, n)) {
+    if (ex_base_runs(m, n) && !getenv("MUTANT")) { /* tools/mutate: does the header as it is pass or not */
         for (i = 0; i < n; i++) base += m[i]->seconds;
         for (s = ex.sites; s && sites < 512; s = s->next)
             if (s->models && s->order) list[sites++] = s;
