@@ -884,22 +884,31 @@ SHMIPC__INLINE void shmipc__pause(void)
 #endif
 }
 
-SHMIPC__INLINE void shmipc__copy_in(void *shared, const void *from, size_t n)
+/* Short payloads by overlapping pieces of fixed size: gcc turns a memcpy of unknown length into "rep movs", which takes
+ * longer to start than a line to travel. Long ones by the library. */
+SHMIPC__INLINE void shmipc__copy(void *to, const void *from, size_t n)
 {
-#if SHMIPC__GNU
-    __builtin_memcpy(shared, from, n);
+#if SHMIPC__GNU && (defined(__x86_64__) || defined(__aarch64__))
+    unsigned char *t = (unsigned char *)to;
+    const unsigned char *f = (const unsigned char *)from;
+    if (n >= 16 && n <= 128) {
+        size_t i;
+        for (i = 0; i + 16 < n; i += 16) __builtin_memcpy(t + i, f + i, 16);
+        __builtin_memcpy(t + n - 16, f + n - 16, 16);
+    } else if (n == 8) {
+        __builtin_memcpy(t, f, 8);
+    } else {
+        __asm__("" : "+r"(n)); /* of no known range: a call */
+        __builtin_memcpy(t, f, n);
+    }
+#elif SHMIPC__GNU
+    __builtin_memcpy(to, from, n);
 #else
-    memcpy(shared, from, n);
+    memcpy(to, from, n);
 #endif
 }
-SHMIPC__INLINE void shmipc__copy_out(void *to, const void *shared, size_t n)
-{
-#if SHMIPC__GNU
-    __builtin_memcpy(to, shared, n);
-#else
-    memcpy(to, shared, n);
-#endif
-}
+SHMIPC__INLINE void shmipc__copy_in(void *shared, const void *from, size_t n) { shmipc__copy(shared, from, n); }
+SHMIPC__INLINE void shmipc__copy_out(void *to, const void *shared, size_t n) { shmipc__copy(to, shared, n); }
 #endif /* SHMIPC_ATOMICS_HEADER */
 
 /* ---------------------------------------------------------------------------------------------
@@ -1100,7 +1109,7 @@ SHMIPC__INLINE void shmipc__spsc_publish(shmipc_spsc_writer *w)
     shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), 0);
     shmipc__store_release_u32(shmipc__spsc_word(w->data, w->first, w->capacity), w->first_word); /* P1 */
     w->first = w->tail;
-    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + SHMIPC__LINE, w->capacity));
+    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + 2 * SHMIPC__LINE, w->capacity));
 }
 
 /* A record of `size` does not fit before the end of the data: fill that up. */
