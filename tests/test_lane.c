@@ -15,10 +15,15 @@ static void *volatile keep[4]; /* leak checkers: still reachable */
 static uint32_t dead_owner;
 static int reserve_answer;
 static uint32_t reserve_calls;
+static void (*meanwhile)(lane *l); /* what others do while somebody asks whether he lives, once */
+static lane *meanwhile_lane;
 
 static int alive(void *arg, uint32_t owner)
 {
+    void (*others)(lane *) = meanwhile;
     (void)arg;
+    meanwhile = NULL;
+    if (others) others(meanwhile_lane);
     return owner != dead_owner;
 }
 static int reserve(void *arg, uint32_t first, uint32_t count)
@@ -353,6 +358,82 @@ TEST(I1_lane_sweep_frees_what_the_dead_held_and_nothing_else)
     CHECK_EQ(shmipc_lane_sweep(&env, 1), 0);
     dead_owner = 0xffffffffu;
     CHECK_EQ(shmipc_lane_writer_attach(&l.w, &env), 0);
+}
+
+/* A successor's chunks are those that no slot names: what can still be read is not written over. */
+TEST(I1_lane_a_successor_leaves_alone_what_slots_name)
+{
+    lane l = lane_new(4, 48, 300, 2);
+    shmipc_lane_reader r;
+    uint32_t n, k;
+    for (n = 0; n < 50; n++) {
+        CHECK_EQ(send_one(&l, 300, n), 0);
+        if (n % 5 == 0) continue; /* so the takeovers fall on every place in the lane */
+        dead_owner = l.env.owner++;
+        CHECK_EQ(shmipc_lane_writer_attach(&l.w, &l.env), 0);
+        CHECK_EQ(send_one(&l, 300, ++n), 0);
+        if (n < 3) continue;
+        r = reader_new(&l, 100, 3);
+        for (k = n - 2; k <= n; k++) expect_one(&r, 300, k);
+        CHECK_EQ(shmipc_lane_reader_detach(&r), 0);
+    }
+}
+
+static shmipc_lane_writer first;
+static void another_takes_over(lane *l)
+{
+    shmipc_lane_env env = l->env;
+    env.owner = 3;
+    CHECK_EQ(shmipc_lane_writer_attach(&first, &env), 0);
+}
+
+TEST(I2_lane_of_two_successors_one_gets_it)
+{
+    lane l = lane_new(4, 48, 300, 2);
+    dead_owner = 1;
+    l.env.owner = 2;
+    meanwhile = another_takes_over;
+    meanwhile_lane = &l;
+    CHECK_EQ(shmipc_lane_writer_attach(&l.w, &l.env), SHMIPC_EBUSY);
+    CHECK_EQ(shmipc_lane_send(&first, "x", 1, 0), 0);
+    CHECK_EQ(shmipc_lane_writer_detach(&first), 0);
+    CHECK_EQ(shmipc_lane_writer_attach(&l.w, &l.env), 0);
+}
+
+static shmipc_lane_reader next_reader;
+static shmipc_lane_msg next_view[2];
+static void another_sweeps_and_reads(lane *l)
+{
+    uint32_t i;
+    CHECK_EQ(shmipc_lane_sweep(&l->env, dead_owner), 0);
+    next_reader = reader_new(l, 30, 2);
+    for (i = 0; i < 2; i++) CHECK_EQ(shmipc_lane_take(&next_reader, NULL, 0, &next_view[i]), 0);
+}
+
+/* A sweeper that comes too late finds the record in use again: by its generation he tells the new views from the old. */
+TEST(I1_I8_lane_a_late_sweeper_leaves_the_next_readers_views)
+{
+    lane l = lane_new(4, 48, 300, 2);
+    shmipc_lane_reader r[4];
+    shmipc_lane_msg m;
+    unsigned char want[300];
+    uint32_t k, i;
+    memset(&m, 0, sizeof m);
+    for (k = 0; k < 4; k++) r[k] = reader_new(&l, 10 + k, 0);
+    for (i = 0; i < 2; i++) CHECK_EQ(send_one(&l, 300, i), 0);
+    for (i = 0; i < 2; i++) CHECK_EQ(shmipc_lane_take(&r[2], NULL, 0, &m), 0);
+    dead_owner = 12;
+    meanwhile = another_sweeps_and_reads;
+    meanwhile_lane = &l;
+    CHECK_EQ(shmipc_lane_sweep(&l.env, 12), 0);
+    REQUIRE(next_reader.record == r[2].record);
+    for (i = 0; i < 100; i++) CHECK_EQ(send_one(&l, 300, 9), 0);
+    for (i = 0; i < 2; i++) {
+        fill(want, 300, i);
+        CHECK_MEM(next_view[i].data, want, 300);
+        CHECK_EQ(shmipc_lane_release(&next_reader, &next_view[i]), 0);
+    }
+    CHECK_EQ(shmipc_lane_reader_detach(&next_reader), 0);
 }
 
 TEST(K1_lane_unregistered_readers_of_an_inline_lane)

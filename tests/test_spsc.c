@@ -285,6 +285,25 @@ TEST(I9_spsc_foreign_memory_is_refused)
     CHECK_EQ(shmipc_spsc_reader_attach(&q.r, q.mem, q.size), SHMIPC_EFOREIGN);
 }
 
+/* A head beyond the tail, or more than a ring behind it: no reader was there, so it makes no room. */
+TEST(I3_spsc_a_head_that_cannot_be_is_refused)
+{
+    ring q = ring_new(CAP);
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)(void *)q.mem;
+    uint32_t n = 0, head = m->head;
+    while (send_one(&q, 24, n) == 0) n++;
+    m->head = q.w.tail + 8;
+    CHECK_EQ(send_one(&q, 24, n), SHMIPC_ECORRUPT);
+    m->head = q.w.tail - CAP - 8;
+    CHECK_EQ(send_one(&q, 24, n), SHMIPC_ECORRUPT);
+    m->head = head + 4;
+    CHECK_EQ(send_one(&q, 24, n), SHMIPC_ECORRUPT);
+    m->head = head; /* the handle stays usable */
+    CHECK_EQ(send_one(&q, 24, n), SHMIPC_EFULL);
+    expect_one(&q, 24, 0);
+    CHECK_EQ(send_one(&q, 24, n), 0);
+}
+
 /* Whatever the memory holds, every call returns, stays inside (ASan watches the exact-size block), and says so. */
 TEST(I3_spsc_random_images)
 {

@@ -28,6 +28,7 @@ static shmipc_lane_writer w, w2[2];
 static shmipc_lane_reader r[3], late[3];
 static uint32_t preload, length[3]; /* of the preloaded, of the even, of the odd messages */
 static uint32_t n_readers, history, acked, by[64];
+static uint32_t successors; /* that got the lane */
 
 static int alive(void *arg, uint32_t owner)
 {
@@ -99,6 +100,7 @@ static void setup(void)
         r[i].missed = r[i].received = 0;
     }
     acked = preload;
+    successors = 0;
     ex_name(mem.lane + 64, 8, "wr");
     ex_name(mem.lane + 72, 8, "head");
     for (i = 0; i < cfg.records; i++) ex_name(shmipc__lane_record(&w.map, i), w.map.record_stride, "record");
@@ -188,6 +190,7 @@ static void successor(void *arg) /* of the writer */
     if (!ex_is_dead(0)) return;
     rc = shmipc_lane_writer_attach(me, &env[t]);
     ex_assert(rc == 0 || rc == SHMIPC_EBUSY);
+    if (!rc) ex_assert(++successors == 1); /* he stays alive */
     for (i = 0; i < n && !rc; i++) {
         if (put(me, t + 1, length[1 + i % 2])) ex_violate("the successor's send failed");
     }
