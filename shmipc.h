@@ -70,11 +70,11 @@
  * RULES FOR ALL FUNCTIONS
  *
  * Results are SHMIPC_OK or a positive count, or a negative SHMIPC_E... code; outputs are written only on success.
- * shmipc_ctx_detail says what was found and what to do about it. A ring handle belongs to one thread at a time; a context
- * and a segment may be used by several. Nothing blocks unless its entry says so, and rings never make a system call,
- * allocate or take a lock. Nothing prints, exits, starts a thread or installs a signal handler; no function but the ring
- * operations may be called from one. After fork the child's handles of contexts and segments answer SHMIPC_EFORKED;
- * rings over plain memory go on working, but one handle must not be used on both sides.
+ * shmipc_ctx_detail says what was found and what to do about it. A ring handle belongs to one thread at a time; a
+ * context and a segment may be used by several. Nothing blocks unless its entry says so, and rings never make a system
+ * call, allocate or take a lock. Nothing prints, exits, starts a thread or installs a signal handler; no function but
+ * the ring operations may be called from one. After fork the child's handles of contexts and segments answer
+ * SHMIPC_EFORKED; rings over plain memory go on working, but one handle must not be used on both sides.
  *
  * LIMITS
  *
@@ -463,10 +463,10 @@ SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *queue, shmipc_queue_st
 /* ---------------------------------------------------------------------------------------------
  * >>ctx  What a process holds in one scope: a directory, its registry, and a life
  *
- * A context proves to all others that this process is alive, by a lock that the kernel drops on any death. All calls may
- * be made from several threads at once, except closing what another thread still uses. None blocks but shmipc_guard_run.
- * After fork the child's handles answer SHMIPC_EFORKED: it may close them, and opens a context of its own. Descriptors
- * taken away by close_range and the like are noticed by the next slow call: SHMIPC_EOWNERDEAD.
+ * A context proves to all others that this process is alive, by a lock that the kernel drops on any death. All calls
+ * may be made from several threads at once, except closing what another thread still uses. None blocks but
+ * shmipc_guard_run. After fork the child's handles answer SHMIPC_EFORKED: it may close them, and opens a context of its
+ * own. Descriptors taken away by close_range and the like are noticed by the next slow call: SHMIPC_EOWNERDEAD.
  * ------------------------------------------------------------------------------------------- */
 
 enum {
@@ -535,7 +535,7 @@ struct shmipc_kind {
     const char *name;
     int (*validate)(shmipc_segment *segment);                               /* 0 or a code, before anything else */
     int (*sweep)(shmipc_segment *segment, uint32_t index, uint64_t life);   /* 0 when all is given back */
-    int (*drained)(shmipc_segment *segment);                                /* 1: nothing left that must outlive its makers */
+    int (*drained)(shmipc_segment *segment);                                /* 1: nothing left that must stay    */
     int (*dump)(shmipc_segment *segment, void (*line)(void *arg, const char *text), void *arg);
 };
 
@@ -700,7 +700,7 @@ extern "C" {
 #endif
 #endif
 #if SHMIPC_WORD_BITS == 32 && !defined(SHMIPC_RINGS_ONLY)
-#error "shmipc.h: 64-bit atomics are not lock-free here; define SHMIPC_RINGS_ONLY: the SPSC ring and the inline lane remain"
+#error "shmipc.h: no lock-free 64-bit atomics here; define SHMIPC_RINGS_ONLY: the SPSC ring and the inline lane remain"
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -1298,8 +1298,8 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
  *   L1 VALID, or chunk: store_release slot(writer) -> L2 load_acquire slot(reader): payload words, chunk contents
  *   L3 payload word store_release(writer) -> L4 load_acquire(reader): whoever sees a newer word sees, in the relaxed
  *      recheck L5 after it, the BUSY that was stored before it
- *   L6 slot store, fence(writer), hazard load | L7 hazard store, fence(reader), slot reload: one sees the other's store.
- *      The scan reads the records after its fence, for the same reason: rec was FUNDED before the hazard store
+ *   L6 slot store, fence(writer), hazard load | L7 hazard store, fence(reader), slot reload: one sees the other's
+ *      store. The scan reads the records after its fence, for the same reason: rec was FUNDED before the hazard store
  *   L8 store_release hazard(reader), unpin as well as the next pin, which may hide the unpin from the scan
  *      -> L9 load_acquire hazard(scan): the view is over before the chunk is reused
  *   L10 rec, wr: CAS acq_rel, stores release, loads acquire
@@ -1399,7 +1399,8 @@ static int shmipc__lane_geometry(const shmipc_lane_config *c, shmipc_lane_map *g
     g->record_stride = ((4u + c->budget) * 8u + 63u) & ~63u;
     g->base_chunks = c->chunk_max ? c->depth + c->spare : 0;
     g->n_chunks = c->chunk_max ? g->base_chunks + c->records * (c->budget + 1) : 0;
-    g->chunk_stride = c->chunk_max ? (((uint64_t)c->chunk_max + 127u) >> 6 | 1u) << 6 : 0; /* odd lines: no set conflicts */
+    /* odd lines: no set conflicts */
+    g->chunk_stride = c->chunk_max ? (((uint64_t)c->chunk_max + 127u) >> 6 | 1u) << 6 : 0;
     if (g->n_chunks > 65534) return SHMIPC_EINVAL;
     at[0] = sizeof(shmipc__lane_mem) + g->stride;
     at[1] = at[0] + (uint64_t)g->n_records * g->record_stride;
@@ -1539,7 +1540,8 @@ SHMIPC__INLINE int shmipc__lane_alive(const shmipc_lane_env *env, uint32_t owner
     return !env->alive || env->alive(env->arg, owner);
 }
 
-/* The slot no longer names the chunk; a reader may still have it pinned. Only corrupt memory retires more than there is. */
+/* The slot no longer names the chunk; a reader may still have it pinned. Only corrupt memory retires more than there
+ * is. */
 SHMIPC__INLINE void shmipc__lane_retire(shmipc_lane_writer *w, uint32_t chunk)
 {
     if (w->n_retired < w->map.n_chunks) shmipc__store_relaxed_u32(shmipc__lane_retired(&w->map, w->n_retired++), chunk);
@@ -1669,7 +1671,8 @@ SHMIPC_API int shmipc_lane_writer_detach(shmipc_lane_writer *w)
     return SHMIPC_OK;
 }
 
-/* Payload words. The last one is filled up with zeros, and may end behind the caller's bytes but not behind the slot. */
+/* Payload words. The last one is filled up with zeros, and may end behind the caller's bytes but not behind the
+ * slot. */
 SHMIPC__INLINE void shmipc__lane_put_words(shmipc__lw *to, const void *from, uint32_t len)
 {
     const unsigned char *p = (const unsigned char *)from;
@@ -1908,8 +1911,8 @@ SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
     return SHMIPC_OK;
 }
 
-/* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of the
- * depth, so as not to be overtaken again at once. */
+/* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of
+ * the depth, so as not to be overtaken again at once. */
 static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
 {
     shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
@@ -2787,7 +2790,8 @@ SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *q, shmipc_queue_stats 
  * Everything above calls only these functions; docs/os-layer.md says what implements each on which system. Define
  * SHMIPC_OS_HEADER to a quoted file name to bring them all yourself (models and other systems). Results are 0 or
  * positive, or a SHMIPC_E code. Files are opened relative to a verified directory handle, so nobody can put another
- * directory in its place later. Define SHMIPC__OS_FAULT(name) to make a call fail in a test: it sets errno and yields 1.
+ * directory in its place later. Define SHMIPC__OS_FAULT(name) to make a call fail in a test: it sets errno and
+ * yields 1.
  *
  * How locks behave, and what relies on it:
  *   - a lock belongs to the open file description: the kernel drops it with the last descriptor *and the last mapping*
@@ -3008,8 +3012,9 @@ SHMIPC__UNUSED static int shmipc__os_open(shmipc__os_file dir, const char *name,
 }
 
 /* A file under construction: unnamed where the system can, else under a name that a sweep recognises. The named form
- * holds a lock on its byte 0 while its maker lives; a sweep may take it in the instant before that, then link fails with
- * SHMIPC_ENOENT and the maker starts again. Dies before link: nothing is visible, or a name that the sweep takes. */
+ * holds a lock on its byte 0 while its maker lives; a sweep may take it in the instant before that, then link fails
+ * with SHMIPC_ENOENT and the maker starts again. Dies before link: nothing is visible, or a name that the sweep
+ * takes. */
 #define SHMIPC__OS_DRAFT_PREFIX ".draft-"
 typedef struct shmipc__os_draft {
     shmipc__os_file file;
@@ -3646,7 +3651,7 @@ static int shmipc__dir_open(shmipc_ctx *ctx)
     case SHMIPC_OK: return rc;
     case SHMIPC_ESYMLINK: cure = "it is a symbolic link: name the directory itself"; break;
     case SHMIPC_EFOREIGN: cure = "it is not a directory: move it away, or name another"; break;
-    case SHMIPC_EOWNER: cure = "it belongs to another user: remove it, or set SHMIPC_DIR to a directory of yours"; break;
+    case SHMIPC_EOWNER: cure = "another user owns it: remove it, or set SHMIPC_DIR to a directory of yours"; break;
     case SHMIPC_EMODE:
         cure = ctx->shared ? "others may enter, or the group may not: chmod 2770" : "others may enter: chmod 700";
         break;
@@ -3796,7 +3801,8 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
  * Orders: [attach] entry CAS and K's add acq_rel / remover's load K acquire: if its CAS from that K succeeds, it saw
  * every entry of those who raised K before. [publish] init, link, CAS R acq_rel / load R acquire: the generation read
  * leads to a complete file. [entry] life -> 0 acq_rel / CAS 0 -> life acq_rel: the next owner of an index comes after
- * all that was given back. [leave] fence between the own entry -> 0 and the look at the others. [size] reservation, CAS acq_rel / load acquire.
+ * all that was given back. [leave] fence between the own entry -> 0 and the look at the others. [size] reservation,
+ * CAS acq_rel / load acquire.
  * ------------------------------------------------------------------------------------------- */
 
 #define SHMIPC__SEGMENT_MAGIC 0x31474553434d4853u /* "SHMCSEG1" */
@@ -3995,8 +4001,8 @@ static int shmipc__segment_fail(shmipc_segment *s, int rc)
         return shmipc__fail(s->ctx, rc, "segment %s in %s is damaged or was not made by shmipc: unlink it", s->path,
                             s->ctx->path);
     case SHMIPC_ENOSPC:
-        return shmipc__fail(s->ctx, rc, "no memory for segment \"%s\": the file system of %s is full; enlarge it (mount "
-                            "-o remount,size=..., docker --shm-size) or set SHMIPC_DIR", s->name, s->ctx->path);
+        return shmipc__fail(s->ctx, rc, "no memory for segment \"%s\": the file system of %s is full; enlarge it "
+                            "(mount -o remount,size=..., docker --shm-size) or set SHMIPC_DIR", s->name, s->ctx->path);
     default: return shmipc__fail(s->ctx, rc, "segment \"%s\" in %s: %s", s->name, s->ctx->path, shmipc_strerror(rc));
     }
 }
@@ -4034,8 +4040,9 @@ static int shmipc__segment_living(shmipc_segment *s, uint64_t *life)
     return 0;
 }
 
-/* Removes the mapped segment if nobody living is attached: SHMIPC__GONE, or SHMIPC__STAYS with the life that keeps it in
- * `living` (0: it lingers), or a code. Any number may do this at once; whatever one leaves undone the next one does. */
+/* Removes the mapped segment if nobody living is attached: SHMIPC__GONE, or SHMIPC__STAYS with the life that keeps it
+ * in `living` (0: it lingers), or a code. Any number may do this at once; whatever one leaves undone the next
+ * one does. */
 static int shmipc__segment_remove(shmipc_segment *s, uint64_t *living)
 {
     uint64_t *word = &shmipc__live(s)->k, k = shmipc__load_acquire_u64(word), g = s->head.generation; /* [attach] */
@@ -4074,8 +4081,9 @@ SHMIPC_API int shmipc_segment_alive(shmipc_segment *s, uint32_t index)
     return life ? shmipc__life_alive(s->ctx, life) : 0;
 }
 
-/* The index is free for the next one only when all that its dead owner held is given back: the last step is one CAS from
- * exactly that life. Dies or stops before: any other sweep does it all again. 1 swept, 0 nothing to do, or a code. */
+/* The index is free for the next one only when all that its dead owner held is given back: the last step is one CAS
+ * from exactly that life. Dies or stops before: any other sweep does it all again. 1 swept, 0 nothing to do, or a
+ * code. */
 static int shmipc__entry_sweep(shmipc_segment *s, uint32_t index)
 {
     uint64_t life = shmipc__load_relaxed_u64(&shmipc__entry_at(s, index)->life);
@@ -4182,7 +4190,8 @@ static int shmipc__collides(void *arg, const char *file)
     return shmipc__file_generation(file) == *(const uint64_t *)arg;
 }
 
-/* R leads to a file that is not there: removed by hand, or by another name with the same hash, which must not be robbed. */
+/* R leads to a file that is not there: removed by hand, or by another name with the same hash, which must not be
+ * robbed. */
 static int shmipc__segment_missing(shmipc_segment *s, uint64_t g)
 {
     int rc;
@@ -4190,7 +4199,8 @@ static int shmipc__segment_missing(shmipc_segment *s, uint64_t g)
     rc = shmipc__os_list(s->ctx->dir.file, shmipc__collides, &g);
     if (rc == 0) return SHMIPC__GONE;
     if (rc < 0) return shmipc__segment_fail(s, rc);
-    return shmipc__fail(s->ctx, SHMIPC_ECOLLISION, "the name \"%s\" has the same hash as another: choose another", s->name);
+    return shmipc__fail(s->ctx, SHMIPC_ECOLLISION, "the name \"%s\" has the same hash as another: choose another",
+                        s->name);
 }
 
 /* Joins generation g: SHMIPC_OK, SHMIPC__GONE if it is dead (and R helped on its way), SHMIPC__AGAIN, or a code. */
@@ -4217,7 +4227,8 @@ static int shmipc__segment_join(shmipc_segment *s, const shmipc_segment_config *
         (void)shmipc__segment_remove(s, &living);
         return rc;
     }
-    if (shmipc__load_relaxed_u64(&s->slot->generation) != g) { /* unlinked by name meanwhile: it has a successor, or none */
+    /* Unlinked by name meanwhile: it has a successor, or none. */
+    if (shmipc__load_relaxed_u64(&s->slot->generation) != g) {
         s->attached = 0;
         shmipc__entry_leave(s);
         (void)shmipc__segment_remove(s, &living);
@@ -4330,12 +4341,16 @@ static int shmipc__segment_arguments(shmipc_ctx *ctx, const char *name, const sh
     const char *fault = name ? shmipc__name_fault(name, cfg->name_len ? cfg->name_len : strlen(name)) : "is NULL";
     uint64_t max = cfg->max_size ? cfg->max_size : cfg->size;
     if (fault) return shmipc__fail(ctx, SHMIPC_EINVAL, "name %s", fault);
-    if (cfg->mode < SHMIPC_OPEN || cfg->mode > SHMIPC_OPEN_OR_CREATE) return shmipc__fail(ctx, SHMIPC_EINVAL, "mode is unknown");
+    if (cfg->mode < SHMIPC_OPEN || cfg->mode > SHMIPC_OPEN_OR_CREATE) {
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "mode is unknown");
+    }
     if (cfg->capacity > SHMIPC__CAPACITY_MAX) return shmipc__fail(ctx, SHMIPC_EINVAL, "capacity is above 4096");
     if (cfg->params_len > SHMIPC__PARAMS_MAX || (cfg->params_len && !cfg->params)) {
         return shmipc__fail(ctx, SHMIPC_EINVAL, "params_len is above 4096, or params is NULL");
     }
-    if (max < cfg->size || max > (uint64_t)INT64_MAX / 2) return shmipc__fail(ctx, SHMIPC_EINVAL, "max_size is below size or too large");
+    if (max < cfg->size || max > (uint64_t)INT64_MAX / 2) {
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "max_size is below size or too large");
+    }
     return SHMIPC_OK;
 }
 
@@ -4918,7 +4933,8 @@ static void shmipc__extent_close(shmipc__blocks *b, shmipc__extent_view *v)
         if (!shmipc__cas_acqrel_u64(word, &w, shmipc__block_word(w >> 26, SHMIPC__SEALED, 0))) break; /* [K3] */
     }
     if (j == v->count) {
-        b->punch(b->arg, v->offset, (v->count * v->block_size + 4095) / 4096 * 4096); /* failing, it costs memory only */
+        /* Failing, it costs memory only. */
+        b->punch(b->arg, v->offset, (v->count * v->block_size + 4095) / 4096 * 4096);
         shmipc__extent_step(v, v->cls, SHMIPC__CLOSED, 0);
         return;
     }
@@ -4970,13 +4986,14 @@ static int shmipc__extent_claim(shmipc__blocks *b, const shmipc__extent_view *v,
 {
     uint32_t k, j;
     for (k = 0; k < v->count; k++) {
-        uint64_t *word, w;
+        uint64_t *word, w, mine;
         j = (b->next + k) % v->count;
         word = shmipc__blocks_word(b, v->index, j);
         w = shmipc__load_acquire_u64(word); /* [K2] */
         if (shmipc__word_state(w) != SHMIPC__FREE) continue;
         if (shmipc__load_relaxed_u64(&v->at->word) != v->word) return SHMIPC_EAGAIN;
-        if (!shmipc__cas_acqrel_u64(word, &w, shmipc__block_word(w >> 26, SHMIPC__OWNED, b->owner))) continue; /* [K1] */
+        mine = shmipc__block_word(w >> 26, SHMIPC__OWNED, b->owner);
+        if (!shmipc__cas_acqrel_u64(word, &w, mine)) continue; /* [K1] */
         b->next = j + 1;
         *handle = shmipc__block_handle(v->index, j, w);
         return SHMIPC_OK;
@@ -5027,7 +5044,9 @@ static int shmipc__extent_append(shmipc__blocks *b, uint32_t order, shmipc__exte
         }
         nothing = 0;
         if (shmipc__cas_acqrel_u64(&shmipc__blocks_extent(b, i)->place, &nothing,
-                                   (uint64_t)1 << 63 | (uint64_t)order << 56 | units)) return shmipc__extent_read(b, i, v);
+                                   (uint64_t)1 << 63 | (uint64_t)order << 56 | units)) {
+            return shmipc__extent_read(b, i, v);
+        }
     }
     return SHMIPC_ENOSPC;
 }
@@ -5047,15 +5066,17 @@ static int shmipc__blocks_search(shmipc__blocks *b, uint32_t cls, uint32_t limit
         if (rc == SHMIPC_EAGAIN && at != 0) rc = shmipc__extent_read(b, at = 0, &v), i = 1;
         if (rc) return rc;
         if (v.state == SHMIPC__CLOSED && v.order == order && *spare == SHMIPC__NO_EXTENT) *spare = at;
-        if (v.state == SHMIPC__OPEN && v.cls == cls && shmipc__extent_claim(b, &v, handle) == SHMIPC_OK) return SHMIPC_OK;
+        if (v.state == SHMIPC__OPEN && v.cls == cls) {
+            if (shmipc__extent_claim(b, &v, handle) == SHMIPC_OK) return SHMIPC_OK;
+        }
         b->cursor[cls] = i;
     }
     return SHMIPC_EAGAIN;
 }
 
-/* A block of at least `size` bytes, owned by us. SHMIPC_EMSGSIZE, SHMIPC_ENOSPC, SHMIPC_ECORRUPT. Few extents are looked
- * at before another is opened; all of them, and the empty ones of other classes, before it is said that there is no
- * space. Every round but these two is repeated only because others got on. */
+/* A block of at least `size` bytes, owned by us. SHMIPC_EMSGSIZE, SHMIPC_ENOSPC, SHMIPC_ECORRUPT. Few extents are
+ * looked at before another is opened; all of them, and the empty ones of other classes, before it is said that there is
+ * no space. Every round but these two is repeated only because others got on. */
 SHMIPC__UNUSED static int shmipc__block_alloc(shmipc__blocks *b, uint64_t size, uint64_t *handle)
 {
     uint32_t cls = shmipc__class_of(size), limit = 64, spare, tries;
@@ -5139,21 +5160,24 @@ typedef struct shmipc__block_sweeper {
     void *arg;
 } shmipc__block_sweeper;
 
-static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint32_t dead, const shmipc__block_sweeper *s)
+static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint32_t dead,
+                                 const shmipc__block_sweeper *s)
 {
     uint32_t j;
     for (j = 0; j < v->count; j++) {
         uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to;
         if (shmipc__word_state(w) != SHMIPC__OWNED || shmipc__word_owner(w) != dead || !s->still_dead(s->arg)) continue;
         to = shmipc__block_freed(w);
-        if (s->published(s->arg, shmipc__block_handle(v->index, j, w))) to = shmipc__block_word(w >> 26, SHMIPC__OWNED, 0);
+        if (s->published(s->arg, shmipc__block_handle(v->index, j, w))) {
+            to = shmipc__block_word(w >> 26, SHMIPC__OWNED, 0);
+        }
         shmipc__cas_acqrel_u64(word, &w, to);
     }
 }
 
-/* Gives back what the dead owner held. Any number may sweep at once, die, and start again; the index is free for another
- * when one of them returned SHMIPC_OK. An extent that he was opening or closing is taken over and closed; another
- * sweeper may have done that and be stopped in it, so blocks are swept in any case. */
+/* Gives back what the dead owner held. Any number may sweep at once, die, and start again; the index is free for
+ * another when one of them returned SHMIPC_OK. An extent that he was opening or closing is taken over and closed;
+ * another sweeper may have done that and be stopped in it, so blocks are swept in any case. */
 SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead, const shmipc__block_sweeper *s)
 {
     shmipc__extent_view v;
@@ -5187,9 +5211,10 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  * gate with one attachment, and then the second would silence the first.
  *
  *   bell    0  owner   u64   0, or the life whose thread sleeps here
- *           8  word    u32   even: awake; odd: armed. Each step adds one, so the same value never returns (in 2^31 sleeps)
+ *           8  word    u32   even: awake; odd: armed. Each step adds one, so no value returns (in 2^31 sleeps)
  *          12  -             to 64
- *   gate    0  summary u64   declarations so far 32 | bit w: word w may have bits. Alone in its line: all a sender reads
+ *   gate    0  summary u64   declarations so far 32 | bit w: word w may have bits. Alone in its line, all a sender
+ *                            reads
  *          64  turn    u64   version 53 | bell that is looked at first 11
  *          72  cpu     u32   1 + the CPU of the last sender that found sleepers, 0 unknown
  *         128  sleepers      32 words of u64
@@ -5202,10 +5227,10 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *              clears, by CAS from what it was before the look
  *   turn, cpu  senders that found sleepers                                 such senders; waiters (hints only)
  *
- * Waiter: arm the bell, set the bits, *fence W*, look at the data, sleep on the armed value at most a slice, look again.
- * Sender: publish, *fence S*, look at the summary; if set, take bits and ring their bells. Of two fences one is first:
- * S before W, and the waiter sees the data; W before S, and the sender sees summary, bit and armed word. So no wake-up
- * is lost, with no more than these two fences; what else is ordered:
+ * Waiter: arm the bell, set the bits, *fence W*, look at the data, sleep on the armed value at most a slice, look
+ * again. Sender: publish, *fence S*, look at the summary; if set, take bits and ring their bells. Of two fences one is
+ * first: S before W, and the waiter sees the data; W before S, and the sender sees summary, bit and armed word. So no
+ * wake-up is lost, with no more than these two fences; what else is ordered:
  *
  *   label  release                          acquire
  *   [G1]   summary, by a declaration        the look of who wants to clear it, who then reads the word
@@ -5283,8 +5308,8 @@ SHMIPC__UNUSED static void shmipc__bell_free(shmipc__bells bells, uint32_t id, u
     shmipc__cas_acqrel_u64(&bells.at[id].owner, &life, 0); /* [B1] */
 }
 
-/* Frees the bells of the dead; how many. A life never returns, so the exact owner word is proof enough. The futex word is
- * left as it is: by now it may be the next owner's. */
+/* Frees the bells of the dead; how many. A life never returns, so the exact owner word is proof enough. The futex word
+ * is left as it is: by now it may be the next owner's. */
 SHMIPC__UNUSED static int shmipc__bells_sweep(shmipc__bells bells, shmipc__alive_fn alive, void *arg)
 {
     uint32_t i, freed = 0;
@@ -5308,8 +5333,8 @@ static int shmipc__bell_ring(shmipc__bells bells, uint32_t id)
 /* ---- gates ---- */
 
 /* Clears the summary bit of an empty word. Whoever declares himself changes the summary after his word, so it is still
- * the one read here only if nobody has come to the word since. (Clearing first and putting back what was hasty would hide
- * sleepers from another sender for a moment.) One try: a bit too many costs the next sender a look. */
+ * the one read here only if nobody has come to the word since. (Clearing first and putting back what was hasty would
+ * hide sleepers from another sender for a moment.) One try: a bit too many costs the next sender a look. */
 static void shmipc__gate_settle(shmipc__gate *gate, uint32_t at)
 {
     uint64_t bit = (uint64_t)1 << at, was = shmipc__load_acquire_u64(&gate->summary); /* [G1] */
@@ -5390,7 +5415,7 @@ typedef struct shmipc__wait_item {
     shmipc__gate *gate;
     int (*ready)(void *arg);
     void *arg;
-    const uint64_t *lives; /* whose death ends the wait with SHMIPC_EPEERDEAD, unless there is still data; 0 entries skip */
+    const uint64_t *lives; /* whose death ends the wait with SHMIPC_EPEERDEAD, unless there is still data; 0: nobody */
     uint32_t lives_count;
     int result;
 } shmipc__wait_item;
@@ -5564,8 +5589,8 @@ SHMIPC__UNUSED static int shmipc__wait(shmipc__waiter *w, shmipc__wait_item *ite
  *
  * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
  * documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
- * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
- * persons to whom the Software is furnished to do so, subject to the following conditions:
+ * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+ * permit persons to whom the Software is furnished to do so, subject to the following conditions:
  *
  * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
  * Software.

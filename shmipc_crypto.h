@@ -1308,7 +1308,8 @@ __attribute__((target("sha,sse4.1,ssse3")))
 static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t count)
 {
     const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    __m128i dcba = _mm_loadu_si128((const __m128i *)(const void *)state), hgfe = _mm_loadu_si128((const __m128i *)(const void *)(state + 4));
+    __m128i dcba = _mm_loadu_si128((const __m128i *)(const void *)state);
+    __m128i hgfe = _mm_loadu_si128((const __m128i *)(const void *)(state + 4));
     __m128i cdab = _mm_shuffle_epi32(dcba, 0xb1), efgh = _mm_shuffle_epi32(hgfe, 0x1b);
     __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
     __m128i w[4], before0, before1, x;
@@ -1316,7 +1317,9 @@ static void shmipc__sha_blocks_ni(uint32_t state[8], const uint8_t *p, size_t co
     for (; count; count--, p += 64) {
         before0 = abef;
         before1 = cdgh;
-        for (i = 0; i < 4; i++) w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), order);
+        for (i = 0; i < 4; i++) {
+            w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), order);
+        }
         for (i = 0; i < 16; i++) {
             x = _mm_add_epi32(w[i & 3], _mm_loadu_si128((const __m128i *)(const void *)(shmipc__sha_k + 4 * i)));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, x);

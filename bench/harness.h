@@ -273,7 +273,8 @@ BENCH_FUNC double bench_median(double *v, size_t n)
 }
 
 /* Of sorted values; q between 0 and 1. Clocks tick coarsely (10 ns on some machines), so many values are equal: each
- * stands for the range up to halfway to its neighbours, and the quantile lies within by how many of the equals it needs. */
+ * stands for the range up to halfway to its neighbours, and the quantile lies within by how many of the equals it
+ * needs. */
 BENCH_FUNC double bench_quantile(const uint32_t *v, size_t n, double q)
 {
     size_t at = (size_t)(q * (double)(n - 1)), first = at, last = at;

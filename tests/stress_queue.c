@@ -10,8 +10,8 @@
 #define OWNERS 2048u
 #define MESSAGES (1u << 20)
 
-/* Who is alive: one byte per owner, written by the parent after it has reaped him; a kernel's lock in its simplest form.
- * An owner's books: what he pushed or received for certain, and the one he was about to. */
+/* Who is alive: one byte per owner, written by the parent after it has reaped him; a kernel's lock in its simplest
+ * form. An owner's books: what he pushed or received for certain, and the one he was about to. */
 typedef struct shared {
     uint64_t counter;
     uint32_t stop, draining;
@@ -103,7 +103,8 @@ static void setup_shared(void)
     c.max_message = 64;
     c.policy = SHMIPC_QUEUE_REDELIVER;
     REQUIRE(shmipc_queue_size(&c, &memory_size) == SHMIPC_OK);
-    memory = (unsigned char *)mmap(NULL, (size_t)memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memory = (unsigned char *)mmap(NULL, (size_t)memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                                   0);
     sh = (shared *)mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(memory != (unsigned char *)MAP_FAILED && sh != (shared *)MAP_FAILED);
     REQUIRE(shmipc_queue_init(memory, memory_size, &c) == SHMIPC_OK);
@@ -171,4 +172,8 @@ static void run(uint32_t milliseconds, int with_kills)
 }
 
 TEST_LIMIT(K1_queue_4_to_4_processes, 60) { run(800, 0); }
-TEST_LIMIT(I1_S43_S44_queue_4_to_4_processes_with_kills, 60) { COVERS("S60 S61"); run(getenv("FULL") ? 20000 : 3000, 1); }
+TEST_LIMIT(I1_S43_S44_queue_4_to_4_processes_with_kills, 60)
+{
+    COVERS("S60 S61");
+    run(getenv("FULL") ? 20000 : 3000, 1);
+}

@@ -1,4 +1,5 @@
-/* Many processes open, use, grow and leave a few names while some are killed and some are stopped at random instants. */
+/* Many processes open, use, grow and leave a few names while some are killed and some are stopped at random
+ * instants. */
 #define SHMIPC_IMPLEMENTATION
 #define SHMIPC_STATIC
 #include "check.h"
@@ -188,7 +189,8 @@ TEST_LIMIT(K2_many_names_from_many_processes, 60)
     close(gate[1]);
     while (wait(&st) > 0) CHECK_EQ(st, 0);
     for (n = 1; n <= EACH; n++) {
-        bad += shmipc__name_find(ctx, (uint64_t)n * 1234577, 0, &a) || shmipc__load_relaxed_u64(&a->generation) != WORKERS;
+        bad += shmipc__name_find(ctx, (uint64_t)n * 1234577, 0, &a) ||
+               shmipc__load_relaxed_u64(&a->generation) != WORKERS;
     }
     CHECK_EQ(bad, 0);
     shmipc_ctx_close(ctx);

@@ -1,5 +1,6 @@
-/* Two processes at full speed through one SPSC ring: sizes and ways of sending change all the time, both sides are killed
- * at random instants and replaced. Every record comes in order; only a killed reader's unreleased ones come again. */
+/* Two processes at full speed through one SPSC ring: sizes and ways of sending change all the time, both sides are
+ * killed at random instants and replaced. Every record comes in order; only a killed reader's unreleased ones come
+ * again. */
 #define SHMIPC_IMPLEMENTATION
 #define SHMIPC_STATIC
 #include "../shmipc.h"

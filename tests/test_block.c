@@ -360,8 +360,9 @@ TEST_LIMIT(I3_a_corrupt_region_is_survived, 60)
         for (i = 0; i < 20; i++)
             if (shmipc__block_alloc(&b, check_random() % 70000, &h[i])) h[i] = check_random();
         for (i = 0; i < 30; i++) {
-            uint64_t k = 8 + (i % 3 ? check_random() % 320 : check_random() % (words - 8)) ;
-            ((uint64_t *)(void *)base)[k] = i % 2 ? check_random() : ((uint64_t *)(void *)base)[k] ^ (uint64_t)1 << check_random() % 64;
+            uint64_t k = 8 + (i % 3 ? check_random() % 320 : check_random() % (words - 8));
+            uint64_t *at = (uint64_t *)(void *)base + k;
+            *at = i % 2 ? check_random() : *at ^ (uint64_t)1 << check_random() % 64;
         }
         for (i = 0; i < 20; i++) anything(&b, i % 4 ? h[i] : check_random());
         mprotect(base, SIZE, PROT_READ | PROT_WRITE);

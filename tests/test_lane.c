@@ -410,7 +410,8 @@ static void another_sweeps_and_reads(lane *l)
     for (i = 0; i < 2; i++) CHECK_EQ(shmipc_lane_take(&next_reader, NULL, 0, &next_view[i]), 0);
 }
 
-/* A sweeper that comes too late finds the record in use again: by its generation he tells the new views from the old. */
+/* A sweeper that comes too late finds the record in use again: by its generation he tells the new views from the
+ * old. */
 TEST(I1_I8_lane_a_late_sweeper_leaves_the_next_readers_views)
 {
     lane l = lane_new(4, 48, 300, 2);

@@ -446,7 +446,8 @@ TEST(I9_queue_refuses_other_layouts)
     fixture_close(&f);
 }
 
-/* Any bytes: codes, never a wild access or an endless loop (run under the sanitizers: the memory has its exact size). */
+/* Any bytes: codes, never a wild access or an endless loop (run under the sanitizers: the memory has its exact
+ * size). */
 TEST_LIMIT(I3_queue_survives_random_memory, 60)
 {
     fixture f;

@@ -70,9 +70,9 @@ TEST(K2_create_open_close)
 
 static char long_name[300], cut_name[300];
 static const char *const legal[] = {
-    "a", "robot/pose", "with space", ".", "..", ".hidden", "../../etc/passwd", "a.b.seg", "-", "%41", "A", "line\nbreak",
-    "\x01", "\xc3\xa4\xc3\xb6", "\xe2\x82\xac", "\xf0\x9f\xa4\x96", "\xf4\x8f\xbf\xbf", "\xed\x9f\xbf", long_name, cut_name,
-    "con", "~", "registry",
+    "a", "robot/pose", "with space", ".", "..", ".hidden", "../../etc/passwd", "a.b.seg",
+    "-", "%41", "A", "line\nbreak", "\x01", "\xc3\xa4\xc3\xb6", "\xe2\x82\xac", "\xf0\x9f\xa4\x96",
+    "\xf4\x8f\xbf\xbf", "\xed\x9f\xbf", long_name, cut_name, "con", "~", "registry",
 };
 
 TEST(K2_any_utf8_name_works)

@@ -1,5 +1,5 @@
-/* Blocks between threads, for ThreadSanitizer: every access to a block's bytes is an ordinary one, so a claim, a free or
- * a hand-over that orders too little is a data race. */
+/* Blocks between threads, for ThreadSanitizer: every access to a block's bytes is an ordinary one, so a claim, a free
+ * or a hand-over that orders too little is a data race. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wtsan" /* the fences order stores before loads; no access to a block rests on them */
 #endif

@@ -21,7 +21,10 @@ static shmipc_lane_config cfg;
 static shmipc_lane_env env;
 static uint32_t done;
 
-static uint32_t length_of(uint64_t n) { return cfg.chunk_max ? (uint32_t)(n * 7919u % (LARGE + 1)) : (uint32_t)(n % 49u); }
+static uint32_t length_of(uint64_t n)
+{
+    return cfg.chunk_max ? (uint32_t)(n * 7919u % (LARGE + 1)) : (uint32_t)(n % 49u);
+}
 
 static void *write_all(void *arg)
 {

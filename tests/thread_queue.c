@@ -1,4 +1,5 @@
-/* The MPMC queue in one process for ThreadSanitizer: producers, consumers, rejections, and sweeps of owners that end. */
+/* The MPMC queue in one process for ThreadSanitizer: producers, consumers, rejections, and sweeps of owners that
+ * end. */
 #define SHMIPC_IMPLEMENTATION
 #define SHMIPC_STATIC
 #include "../shmipc.h"

@@ -123,8 +123,9 @@ template <template <size_t> class R, size_t N> struct exchange {
         }
     }
 
-    /* Receives for `ms` and a tenth more to warm up. One sample is the time of `window` messages, several fillings of the
-     * ring; half of the windows were at least that fast, so a side that loses its CPU for a while does not count. */
+    /* Receives for `ms` and a tenth more to warm up. One sample is the time of `window` messages, several fillings of
+     * the ring; half of the windows were at least that fast, so a side that loses its CPU for a while does not
+     * count. */
     static thr_result consume(typename T::receiver &r, double ms, uint64_t *wrong)
     {
         static uint32_t samples[thr_samples];
@@ -144,7 +145,8 @@ template <template <size_t> class R, size_t N> struct exchange {
             if (taken && (now > end || taken == thr_samples)) {
                 qsort(samples, taken, sizeof samples[0], bench_order_u32);
                 double got = static_cast<double>(n - first), missed = static_cast<double>(r.skipped() - skipped);
-                thr_result t = {window * 1e9 / (bench_quantile(samples, taken, 0.5) * bench_tick_ns()), missed / (got + missed)};
+                double ns = bench_quantile(samples, taken, 0.5) * bench_tick_ns();
+                thr_result t = {window * 1e9 / ns, missed / (got + missed)};
                 return t;
             }
         }

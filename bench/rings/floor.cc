@@ -1,9 +1,9 @@
 /* bench/rings/floor.cc - what the machine itself takes
  *
- * Latency: a sequence word with the payload beside it and nothing else, so that up to 48 bytes travel in one cache line;
- * larger payloads are a plain copy over as many lines as they need. How long a line travels depends on where it lies
- * (measured: 236 to 436 ns on one machine, the same at every try), so the exchange moves on to another line every 64
- * messages; a ring uses many lines all the time. Throughput: one process alone stamps, copies in,
+ * Latency: a sequence word with the payload beside it and nothing else, so that up to 48 bytes travel in one cache
+ * line; larger payloads are a plain copy over as many lines as they need. How long a line travels depends on where it
+ * lies (measured: 236 to 436 ns on one machine, the same at every try), so the exchange moves on to another line every
+ * 64 messages; a ring uses many lines all the time. Throughput: one process alone stamps, copies in,
  * copies out and checks; no line travels, so no ring can be expected to reach it.
  */
 #include "exchange.h"

@@ -239,7 +239,8 @@ void put_number(FILE *f, const char *key, double value, int digits)
 
 void put_start(FILE *f, const row *r, const char *metric, const char *peer)
 {
-    fprintf(f, "{\"bench\": \"%s\", \"metric\": \"%s\", \"peer\": \"%s\", \"size\": %zu", r->t.name, metric, peer, r->t.size);
+    fprintf(f, "{\"bench\": \"%s\", \"metric\": \"%s\", \"peer\": \"%s\", \"size\": %zu", r->t.name, metric, peer,
+            r->t.size);
 }
 
 void put_end(FILE *f, const row *r, double ratio, int kept, const char *best)

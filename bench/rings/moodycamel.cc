@@ -21,7 +21,10 @@ template <size_t N> struct readerwriter {
     static const char *name() { return "moodycamel_rwq"; }
     static const char *note() { return "threads: holds pointers"; }
     static const bool threads = true;
-    static queue *at(void *m) { return reinterpret_cast<queue *>((reinterpret_cast<uintptr_t>(m) + 63) & ~(uintptr_t)63); }
+    static queue *at(void *m)
+    {
+        return reinterpret_cast<queue *>((reinterpret_cast<uintptr_t>(m) + 63) & ~(uintptr_t)63);
+    }
     static size_t bytes() { return sizeof(queue) + 64; }
     static void make(void *m) { new (at(m)) queue(ring_slots); }
     static void unmake(void *m) { at(m)->~queue(); }
@@ -44,7 +47,10 @@ template <size_t N> struct concurrent {
     static const char *name() { return "moodycamel_cq"; }
     static const char *note() { return "threads: holds pointers; with tokens"; }
     static const bool threads = true;
-    static queue *at(void *m) { return reinterpret_cast<queue *>((reinterpret_cast<uintptr_t>(m) + 63) & ~(uintptr_t)63); }
+    static queue *at(void *m)
+    {
+        return reinterpret_cast<queue *>((reinterpret_cast<uintptr_t>(m) + 63) & ~(uintptr_t)63);
+    }
     static size_t bytes() { return sizeof(queue) + 64; }
     static void make(void *m) { new (at(m)) queue(ring_slots, 1, 0); }
     static void unmake(void *m) { at(m)->~queue(); }

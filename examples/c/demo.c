@@ -201,7 +201,8 @@ static void worker(rings *r, uint64_t who)
         memcpy(&number, job.data, sizeof number);
         result += work_on(number);
         if (number < MAX_JOBS) tell(r, DONE_JOB, who, number, job.redelivered);
-        must(shmipc_queue_release(&r->jobs, &job), "releasing"); /* killed before this line: somebody else gets the job */
+        /* killed before this line: somebody else gets the job */
+        must(shmipc_queue_release(&r->jobs, &job), "releasing");
         if (number >= MAX_JOBS) return;
     }
 }

@@ -49,7 +49,8 @@ int main()
     pose newest;
     uint32_t len, tag;
     uint64_t skipped;
-    if (shmipc_lane_skip(&reader, 1, &skipped) || shmipc_lane_recv(&reader, &newest, sizeof newest, &len, &tag)) return 1;
+    if (shmipc_lane_skip(&reader, 1, &skipped)) return 1;
+    if (shmipc_lane_recv(&reader, &newest, sizeof newest, &len, &tag)) return 1;
     std::printf("newest pose: %.1f %.1f %.3f; %u of 1000 messages were overwritten or skipped\n", newest.x, newest.y,
                 newest.angle, static_cast<unsigned>(shmipc_lane_missed(&reader) + skipped));
     return status;

@@ -1,5 +1,6 @@
-/* A queue in a named segment. A worker takes a job and is killed with SIGKILL; another worker gets the same job, because
- * the kernel says that the first one is dead. Nobody waits for a timeout and nothing has to be cleaned up by hand. */
+/* A queue in a named segment. A worker takes a job and is killed with SIGKILL; another worker gets the same job,
+ * because the kernel says that the first one is dead. Nobody waits for a timeout and nothing has to be cleaned up by
+ * hand. */
 #define SHMIPC_IMPLEMENTATION
 #include "shmipc.h"
 #include <signal.h>

@@ -149,7 +149,7 @@ static void enter_ready(crash_run *r) /* has a spare, so that the window is the 
     if (shmipc_queue_loan(&mine, 8, &m) == SHMIPC_OK) shmipc_queue_discard(&mine, &m);
 }
 
-/* ---- the windows; note 0 counts the victim's acknowledged pushes, note 1 + i is 1 + the i-th message it received ---- */
+/* ---- the windows; note 0 counts the victim's acknowledged pushes, note 1 + i is 1 + the i-th message received ---- */
 
 static uint64_t out[2][WORDS];
 static void enter_push(crash_run *r)
@@ -308,7 +308,8 @@ static void done(crash_run *r)
 }
 
 /* "Nothing" must be true at some instant. The survivor holds message 0, message 1 is untaken; while the victim stands
- * anywhere in its receive, 0 comes back, and then one who looked at the hint before takes 1. There was always something. */
+ * anywhere in its receive, 0 comes back, and then one who looked at the hint before takes 1. There was always
+ * something. */
 static shmipc_queue holder;
 static shmipc_queue_msg held;
 static void setup_held(crash_run *r)

@@ -362,14 +362,18 @@ static const crash_op ops[] = {
     {"scope_open_close", s_scope, roles, ALL, 0, 0, setup, NULL, victim_scope, check, done, NULL, teardown, 0},
     {"segment_create", s_create, roles, ALL, 0, 0, setup, enter, victim_open, check, done, NULL, teardown, 0},
     {"segment_join", s_join, roles, ALL, 0, 0, setup, enter, victim_open, check, done, NULL, teardown, 0},
-    {"segment_join_full", s_full, roles, CRASH_KILL | CRASH_ZOMBIE, 0, 0, setup, enter, victim_open, check, NULL, NULL, teardown, 0},
+    {"segment_join_full", s_full, roles, CRASH_KILL | CRASH_ZOMBIE, 0, 0, setup, enter, victim_open, check, NULL,
+     NULL, teardown, 0},
     {"segment_close", s_close, roles, ALL, 0, 0, setup, enter_holding, victim_close, check, done, NULL, teardown, 0},
-    {"segment_unlink", s_living, one, ALL, 0, 3, setup, enter, victim_unlink, check_unlinked, check_unlinked, NULL, teardown, 0},
+    {"segment_unlink", s_living, one, ALL, 0, 3, setup, enter, victim_unlink, check_unlinked, check_unlinked, NULL,
+     teardown, 0},
     {"scope_sweep", s_sweep, roles, ALL, 0, 0, setup, enter, victim_sweep, check, done, NULL, teardown, 0},
-    {"segment_sweep", s_dead, roles, ALL, 0, 0, setup, enter_beside, victim_sweep_entries, check, done, NULL, teardown, 0},
+    {"segment_sweep", s_dead, roles, ALL, 0, 0, setup, enter_beside, victim_sweep_entries, check, done, NULL,
+     teardown, 0},
     {"segment_grow", s_living, one, ALL, 0, 0, setup, enter_attached, victim_grow, check, done, NULL, teardown, 0},
     {"segment_pages", s_living, one, ALL, 0, 0, setup, enter_attached, victim_pages, check, done, NULL, teardown, 0},
-    {"guard_sees_death", s_guard, guard, CRASH_WAITING, 0, 0, setup, enter_attached, victim_grow, check_guard, NULL, NULL, teardown, 0},
+    {"guard_sees_death", s_guard, guard, CRASH_WAITING, 0, 0, setup, enter_attached, victim_grow, check_guard, NULL,
+     NULL, teardown, 0},
 };
 
 int main(int argc, char **argv)

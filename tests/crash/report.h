@@ -2,8 +2,8 @@
  * build/report/crash.jsonl. Included by crashstep.h.
  *
  * Arguments: parts of names ("send/full", "/zombie"); a case runs when OPERATION/STATE/ROLE/MODE contains one of them.
- * Environment: the cases share 150 s, 8 s with SHORT=1, CRASH_TOTAL_MS if given, and all the time they need with FULL=1;
- * CRASH_BUDGET_MS and CRASH_STRIDE thin out each case (see README.md); CRASH_REPORT names another file.
+ * Environment: the cases share 150 s, 8 s with SHORT=1, CRASH_TOTAL_MS if given, and all the time they need with
+ * FULL=1; CRASH_BUDGET_MS and CRASH_STRIDE thin out each case (see README.md); CRASH_REPORT names another file.
  */
 #ifndef CRASH_REPORT_H
 #define CRASH_REPORT_H

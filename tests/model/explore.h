@@ -11,8 +11,18 @@
  *
  *     static uint32_t flag, data, got;
  *     static void setup(void) { flag = 0; data = 0; got = 0; ex_name(&flag, 4, "flag"); ex_name(&data, 4, "data"); }
- *     static void writer(void *arg) { uint32_t v = 7; (void)arg; shmipc__copy_in(&data, &v, 4); shmipc__store_release_u32(&flag, 1); }
- *     static void reader(void *arg) { (void)arg; if (shmipc__load_acquire_u32(&flag)) { shmipc__copy_out(&got, &data, 4); ex_assert(got == 7); } }
+ *     static void writer(void *arg)
+ *     {
+ *         uint32_t v = 7;
+ *         (void)arg;
+ *         shmipc__copy_in(&data, &v, 4);
+ *         shmipc__store_release_u32(&flag, 1);
+ *     }
+ *     static void reader(void *arg)
+ *     {
+ *         (void)arg;
+ *         if (shmipc__load_acquire_u32(&flag)) shmipc__copy_out(&got, &data, 4);
+ *     }
  *     static void final(void) { ex_assert(got == 0 || got == 7); }
  *     int main(int argc, char **argv)
  *     {
@@ -21,31 +31,31 @@
  *         ex_new(&m, "message passing", setup, final);
  *         ex_thread(&m, "writer", writer, NULL);
  *         ex_thread(&m, "reader", reader, NULL);
- *         ex_weaken_all(&m);          (runs the model, its canary, and every order weakened in turn; ex_run runs the model only)
+ *         ex_weaken_all(&m);     (the model, its canary, and every order weakened in turn; ex_run: the model only)
  *         return ex_end();
  *     }
  *
  * setup runs before every schedule, outside the threads, and must restore everything the threads touch, the model's own
- * variables included (static memory, always at the same addresses). final runs after the threads of a schedule have ended.
+ * variables included (static memory, always at the same addresses). final runs after the threads of a schedule ended.
  *
  * The model, before ex_run or ex_weaken_all:
  *   ex_thread(m, name, fn, arg)     adds a thread (a process, to the protocol) and returns its index
- *   ex_killable(m, thread, kills)   the thread may vanish at any step; at most `kills` deaths in one schedule, all threads together
+ *   ex_killable(m, thread, kills)   the thread may vanish at any step; at most `kills` deaths in one schedule, of all
  *   ex_stoppable(m, thread, stops)  the thread may freeze for ever and stay alive; the others must finish all the same
  *   ex_timeouts(m, n)               up to n timed futex waits may run out at any time
  *   ex_idle_timeouts(m, n)          when nothing can run, the timed waits run out, up to n times in one schedule
- *   m.bound = k                     at most k preemptions, all schedules of that kind, no reduction (0: no bound, reduced)
+ *   m.bound = k                     at most k preemptions, all such schedules, no reduction (0: no bound, reduced)
  *   m.max_schedules, m.max_seconds  stop there and report "bound":"cut" (0: none; FULL=1 allows 20 times the seconds)
  *   ex_weaken_these(list, n)        like ex_weaken_all for several models: what one of them catches is caught
  *   ex_expect_not_caught(m, text, reason)  the weakening of the site whose source line contains text need not be caught
- *   ex_expect_elsewhere(m, text)    the same, because a later or earlier model of the program catches it: ex_end makes sure
+ *   ex_expect_elsewhere(m, text)    the same: another model of the program catches it; ex_end makes sure
  * In threads and final:
  *   ex_assert(expr)       a violation if false: the schedule is printed
- *   ex_is_dead(thread)    as the kernel's lock probe: true after a kill, and then everything the dead thread did is visible
+ *   ex_is_dead(thread)    as the kernel's lock probe: true after a kill, and then all that the dead did is visible
  *   ex_self()             index of the running thread
- *   ex_ghost()            an event of its own, ordered with every other ex_ghost(): needed before a thread reads variables of
- *                         the model that another thread writes during the run (the reduction cannot see plain variables);
- *                         code up to the next atomic access runs at once with it
+ *   ex_ghost()            an event of its own, ordered with every other ex_ghost(): needed before a thread reads
+ *                         variables of the model that another thread writes during the run (the reduction cannot see
+ *                         plain variables); code up to the next atomic access runs at once with it
  *   ex_outcome(v)         (final) adds v to the set of results: m.outcomes, ex_seen(m, v)
  *   ex_name(p, n, name)   (setup) names n bytes at p in traces
  *
@@ -83,7 +93,8 @@
 
 /* ---- types ---- */
 
-/* Which stores and events a thread knows: a clock per thread (for data races) and the oldest readable store per word. */
+/* Which stores and events a thread knows: a clock per thread (for data races) and the oldest readable store per
+ * word. */
 typedef struct { uint16_t w[EX_THREADS + EX_LOCS]; } __attribute__((aligned(16))) ex_view;
 typedef int16_t ex_eight __attribute__((vector_size(16), may_alias)); /* all numbers are small: signed will do */
 
@@ -177,15 +188,16 @@ typedef struct { /* four bytes of payload */
     uint16_t wclk, rclk[EX_THREADS];
 } ex_grain;
 
-/* Something of the kernel, or a fence: operations on one object are ordered; a pair is dependent unless both only read. */
+/* Something of the kernel, or a fence: operations on one object are ordered; a pair is dependent unless both only
+ * read. */
 typedef struct {
     int run, writer, reads, state;
     uint16_t tw[EX_THREADS], tr[EX_THREADS];
     ex_view view;
 } ex_sync;
 
-/* A step of the schedule. To vanish is a process of its own, with bit EX_VANISH + thread in the masks: it is dependent on
- * the thread and on who probes it, and never has to happen. */
+/* A step of the schedule. To vanish is a process of its own, with bit EX_VANISH + thread in the masks: it is dependent
+ * on the thread and on who probes it, and never has to happen. */
 #define EX_VANISH 8
 typedef struct {
     uint16_t enabled, avail, backtrack, done;
@@ -579,7 +591,8 @@ static int ex_torn(int tid)
     const ex_op *op = &ex.proc[tid].op;
     return op->kind == EX_COPY && op->size > 4 && ex.kills < ex.m->kills;
 }
-/* Only the first step after something that others can notice: to vanish later, before the next such thing, is the same. */
+/* Only the first step after something that others can notice: to vanish later, before the next such thing, is the
+ * same. */
 static int ex_may_vanish(int tid)
 {
     return ex_torn(tid) || (ex.proc[tid].dirty && ((ex.m->killable[tid] && ex.kills < ex.m->kills) ||
@@ -588,7 +601,8 @@ static int ex_may_vanish(int tid)
 /* The choices of a load, CAS or wait are stores; they are covered below `slept`. */
 static int ex_by_store(const ex_op *op)
 {
-    return op->kind == EX_LOAD || op->kind == EX_STORE || op->kind == EX_CAS || op->kind == EX_RMW || op->kind == EX_WAIT;
+    return op->kind == EX_LOAD || op->kind == EX_STORE || op->kind == EX_CAS || op->kind == EX_RMW ||
+           op->kind == EX_WAIT;
 }
 static void ex_option(ex_node *n, int o)
 {
@@ -645,8 +659,8 @@ static int ex_awake(const ex_node *n, int tid)
 
 /* ---- the reduction: which orders of dependent events must also be tried ---- */
 
-/* The event at node i and the present one of thread p do not commute, and nothing else orders them: some thread that can
- * begin "everything after i that does not depend on i, then the present event" must be tried at node i. */
+/* The event at node i and the present one of thread p do not commute, and nothing else orders them: some thread that
+ * can begin "everything after i that does not depend on i, then the present event" must be tried at node i. */
 static void ex_reverse(int i, int p)
 {
     ex_node *n = &ex.node[i], *now = &ex.node[ex.depth];
@@ -757,7 +771,8 @@ static void ex_memory_step(ex_proc *t, int p, int at, const uint16_t *before)
     ex_loc *x = &ex.loc[op->loc];
     uint64_t seen = ex.msg[x->msg[at]].value, value = op->value;
     ex_view sequence;
-    int writes = op->kind == EX_STORE || op->kind == EX_RMW || (op->kind == EX_CAS && at == x->n - 1 && seen == op->expected);
+    int swapped = op->kind == EX_CAS && at == x->n - 1 && seen == op->expected;
+    int writes = op->kind == EX_STORE || op->kind == EX_RMW || swapped;
     const char *how = at == x->n - 1 ? "" : " (stale)";
     if (writes) ex_wrote(x, p, before);
     else {
@@ -774,12 +789,18 @@ static void ex_memory_step(ex_proc *t, int p, int at, const uint16_t *before)
     if (op->kind == EX_RMW) value = ex_apply(op, seen);
     if (writes) ex_write(t, x, value, op->order, op->kind == EX_STORE ? NULL : &sequence);
     if (!ex.trace) return;
-    if (op->kind == EX_LOAD) ex_say(t, op->site, "%s %s = %llx%s", op->site->op, ex_where(x->addr), (unsigned long long)seen, how);
-    if (op->kind == EX_STORE) ex_say(t, op->site, "%s %s := %llx", op->site->op, ex_where(x->addr), (unsigned long long)value);
+    if (op->kind == EX_LOAD) {
+        ex_say(t, op->site, "%s %s = %llx%s", op->site->op, ex_where(x->addr), (unsigned long long)seen, how);
+    }
+    if (op->kind == EX_STORE) {
+        ex_say(t, op->site, "%s %s := %llx", op->site->op, ex_where(x->addr), (unsigned long long)value);
+    }
     if (op->kind == EX_RMW)
-        ex_say(t, op->site, "%s %s: %llx -> %llx", op->site->op, ex_where(x->addr), (unsigned long long)seen, (unsigned long long)value);
+        ex_say(t, op->site, "%s %s: %llx -> %llx", op->site->op, ex_where(x->addr), (unsigned long long)seen,
+               (unsigned long long)value);
     if (op->kind == EX_CAS && writes)
-        ex_say(t, op->site, "%s %s: %llx -> %llx", op->site->op, ex_where(x->addr), (unsigned long long)seen, (unsigned long long)value);
+        ex_say(t, op->site, "%s %s: %llx -> %llx", op->site->op, ex_where(x->addr), (unsigned long long)seen,
+               (unsigned long long)value);
     if (op->kind == EX_CAS && !writes)
         ex_say(t, op->site, "%s %s fails: %llx, not %llx%s", op->site->op, ex_where(x->addr), (unsigned long long)seen,
                (unsigned long long)op->expected, how);
@@ -878,7 +899,8 @@ static void ex_sync_step(ex_proc *t, int p)
             ex_join(&t->cur, &s->view);
             ex_join(&t->acq, &s->view);
         }
-        EX_SAY(t->op.site, "lock %s: %s", ex_where(ex.futex[t->op.sync - 1 - EX_THREADS]), t->result ? "held" : "taken");
+        EX_SAY(t->op.site, "lock %s: %s", ex_where(ex.futex[t->op.sync - 1 - EX_THREADS]),
+               t->result ? "held" : "taken");
     } else if (t->op.fn == 'u') {
         if (s->state == p) s->state = -1;
         ex_join(&s->view, &t->cur);
@@ -1068,7 +1090,9 @@ static void ex_stuck(void)
         if (t->state != EX_ASLEEP && t->state != EX_PARKED) continue;
         n += snprintf(b + n, sizeof b - (size_t)n, " %s %s", ex.m->thread_name[i],
                       t->state == EX_ASLEEP ? "sleeps (lost wake-up?)" : "spins for ever");
-        if (t->op.site) n += snprintf(b + n, sizeof b - (size_t)n, " at %s:%d", ex_base(t->op.site->file), t->op.site->line);
+        if (t->op.site) {
+            n += snprintf(b + n, sizeof b - (size_t)n, " at %s:%d", ex_base(t->op.site->file), t->op.site->line);
+        }
         n += snprintf(b + n, sizeof b - (size_t)n, ";");
         if (n > 300) break;
     }
@@ -1374,7 +1398,9 @@ EX_UNUSED static void ex_outcome(uint64_t v)
 {
     ex_model *m = ex.m;
     if (ex_seen(m, v)) return;
-    if (m->outcomes % 64 == 0) m->outcome = (uint64_t *)realloc(m->outcome, sizeof *m->outcome * (size_t)(m->outcomes + 64));
+    if (m->outcomes % 64 == 0) {
+        m->outcome = (uint64_t *)realloc(m->outcome, sizeof *m->outcome * (size_t)(m->outcomes + 64));
+    }
     if (!m->outcome) ex_die("out of memory");
     m->outcome[m->outcomes++] = v;
 }
@@ -1554,10 +1580,10 @@ static void ex_log(ex_model *m)
     mkdir("build/report", 0777);
     f = fopen(ex.report, "a");
     if (!f) return;
-    fprintf(f, "{\"model\":\"%s\",\"schedules\":%llu,\"violations\":%d,\"canary_reached\":%llu,\"weakened\":%d,\"caught\":%d,"
-            "\"bound\":\"%s\",\"depth\":%d,\"redundant\":%llu,\"seconds\":%.3f}\n", m->name, (unsigned long long)m->schedules,
-            m->violations, (unsigned long long)m->canary_reached, m->weakened, m->caught, bound, m->depth,
-            (unsigned long long)(m->redundant + m->spun), m->seconds);
+    fprintf(f, "{\"model\":\"%s\",\"schedules\":%llu,\"violations\":%d,\"canary_reached\":%llu,\"weakened\":%d,"
+            "\"caught\":%d,\"bound\":\"%s\",\"depth\":%d,\"redundant\":%llu,\"seconds\":%.3f}\n",
+            m->name, (unsigned long long)m->schedules, m->violations, (unsigned long long)m->canary_reached,
+            m->weakened, m->caught, bound, m->depth, (unsigned long long)(m->redundant + m->spun), m->seconds);
     fclose(f);
 }
 static int ex_skip(const ex_model *m) { return ex.only && !strstr(m->name, ex.only); }
@@ -1566,10 +1592,14 @@ static void ex_judge(ex_model *m)
     char bound[32];
     ex_bound_text(m, bound, sizeof bound);
     if (m->violations || (m->final && !m->canary_reached) || m->deep) m->failed = 1;
-    printf("%-4s %-44s %9llu schedules, %llu cut short, depth %d, bound %s, %.2f s (%.0f k steps/s)\n", m->failed ? "FAIL" : "ok",
-           m->name, (unsigned long long)m->schedules, (unsigned long long)(m->redundant + m->spun + m->deep), m->depth, bound,
+    printf("%-4s %-44s %9llu schedules, %llu cut short, depth %d, bound %s, %.2f s (%.0f k steps/s)\n",
+           m->failed ? "FAIL" : "ok",
+           m->name, (unsigned long long)m->schedules, (unsigned long long)(m->redundant + m->spun + m->deep), m->depth,
+           bound,
            m->seconds, (double)m->steps / 1e3 / (m->seconds > 1e-9 ? m->seconds : 1e-9));
-    if (!m->violations && m->deep) printf("     %llu schedules exceeded %d steps\n", (unsigned long long)m->deep, m->max_depth);
+    if (!m->violations && m->deep) {
+        printf("     %llu schedules exceeded %d steps\n", (unsigned long long)m->deep, m->max_depth);
+    }
     if (!m->violations && m->final && !m->canary_reached) printf("     no schedule in which all threads finish\n");
     fflush(stdout);
 }
@@ -1611,7 +1641,8 @@ EX_UNUSED static int ex_must_fail(ex_model *m, const char *text)
     m->caught = m->violations && strstr(ex.message, text);
     m->failed = !m->caught;
     printf("%-4s %-44s planted: %s after %llu schedules, %.2f s: %s\n", m->failed ? "FAIL" : "ok", m->name,
-           m->violations ? "found" : "NOT FOUND", (unsigned long long)m->schedules, m->seconds, m->violations ? ex.message : "");
+           m->violations ? "found" : "NOT FOUND", (unsigned long long)m->schedules, m->seconds,
+           m->violations ? ex.message : "");
     m->violations = 0;
     ex_log(m);
     ex.failures += m->failed;
@@ -1703,7 +1734,8 @@ static void ex_expectations_met(const ex_model *m, int *failed)
     for (i = 0; i < m->expected; i++) {
         if (m->expect_met[i]) continue;
         *failed = 1;
-        printf("     every site with '%s' was caught, or there is none: take the expectation away\n", m->expect_text[i]);
+        printf("     every site with '%s' was caught, or there is none: take the expectation away\n",
+               m->expect_text[i]);
     }
 }
 /* Runs the models, their canaries, and again with each order that is stronger than relaxed made relaxed, and each fence
@@ -1730,7 +1762,8 @@ EX_UNUSED static int ex_weaken_these(ex_model *const *m, int n)
             }
         }
         for (i = 0; i < n; i++) ex_expectations_met(m[i], &m[0]->failed);
-        printf("%-4s %-44s %d weakened, %d caught\n", m[0]->failed ? "FAIL" : "ok", m[0]->name, m[0]->weakened, m[0]->caught);
+        printf("%-4s %-44s %d weakened, %d caught\n", m[0]->failed ? "FAIL" : "ok", m[0]->name, m[0]->weakened,
+               m[0]->caught);
     }
     for (i = 0; i < n; i++) {
         ex_log(m[i]);
@@ -1756,7 +1789,8 @@ EX_UNUSED static int ex_end(void)
     ex_site *s;
     for (s = ex.sites; s; s = s->next) {
         if (!s->wanted || s->caught) continue;
-        printf("FAIL no model of this program catches the weakened %s:%d %s\n", ex_base(s->file), s->line, ex_source(s));
+        printf("FAIL no model of this program catches the weakened %s:%d %s\n", ex_base(s->file), s->line,
+               ex_source(s));
         ex.models++;
         ex.failures++;
     }

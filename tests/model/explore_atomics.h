@@ -1,4 +1,4 @@
-/* explore_atomics.h - the atomic wrappers of shmipc.h as calls into explore.h (see there), one static record per call site. */
+/* explore_atomics.h - the atomic wrappers of shmipc.h as calls into explore.h (see there), one record per call site. */
 #ifndef EXPLORE_ATOMICS_H
 #define EXPLORE_ATOMICS_H
 #include "explore.h"
@@ -12,7 +12,10 @@ static inline uint32_t ex_load_u32(ex_site *s, const uint32_t *p) { return (uint
 static inline uint64_t ex_load_u64(ex_site *s, const uint64_t *p) { return ex_load(s, p, 8); }
 static inline void ex_store_u32(ex_site *s, uint32_t *p, uint32_t v) { ex_store(s, p, 4, v); }
 static inline void ex_store_u64(ex_site *s, uint64_t *p, uint64_t v) { ex_store(s, p, 8, v); }
-static inline uint32_t ex_rmw_u32(ex_site *s, uint32_t *p, int fn, uint32_t v) { return (uint32_t)ex_rmw(s, p, 4, fn, v); }
+static inline uint32_t ex_rmw_u32(ex_site *s, uint32_t *p, int fn, uint32_t v)
+{
+    return (uint32_t)ex_rmw(s, p, 4, fn, v);
+}
 static inline uint64_t ex_rmw_u64(ex_site *s, uint64_t *p, int fn, uint64_t v) { return ex_rmw(s, p, 8, fn, v); }
 
 #define EX_LOAD_(U, name, order, n, p) EX_AT(name, order, n, ex_load_##U(&n, (p)))

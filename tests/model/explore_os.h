@@ -8,7 +8,8 @@
  * Time stands still but for timed waits that run out, and ex_os_step ns with each look at the clock (per process).
  * Not modelled: EINTR, fork, full file systems, files removed by strangers, waiting for a lock other than in a loop.
  *
- * Private memory comes from an arena of each process that is empty at the start of every schedule, so killed processes leak nothing. */
+ * Private memory comes from an arena of each process that is empty at the start of every schedule, so killed processes
+ * leak nothing. */
 #ifndef EXPLORE_OS_H
 #define EXPLORE_OS_H
 #include "explore.h"
@@ -84,7 +85,8 @@ static inline int ex_os_wait(ex_site *s, uint32_t *word, uint32_t expected, int6
     if (r == 2) ex_os.clock[ex_os_me()] += timeout_ns;
     return r == 0 ? SHMIPC_OK : r == 1 ? SHMIPC_EAGAIN : SHMIPC_ETIMEDOUT;
 }
-#define shmipc__os_futex_wait(word, expected, timeout_ns) EX_OS_AT(ex_here, "futex wait", ex_os_wait(&ex_here, (word), (expected), (timeout_ns)))
+#define shmipc__os_futex_wait(word, expected, timeout_ns) \
+    EX_OS_AT(ex_here, "futex wait", ex_os_wait(&ex_here, (word), (expected), (timeout_ns)))
 #define shmipc__os_futex_wake(word, count) EX_OS_AT(ex_here, "futex wake", ex_futex_wake(&ex_here, (word), (count)))
 static inline int64_t shmipc__os_now_ns(void) { return 1000000000 + (ex_os.clock[ex_os_me()] += ex_os_step); }
 static inline int64_t shmipc__os_wall_ns(void) { return 1000000000; }
@@ -163,7 +165,9 @@ static inline int shmipc__os_read(shmipc__os_file f, uint64_t offset, void *out,
 {
     int i = ex_os_file(f);
     if (i < 0) return SHMIPC_EOS;
-    if (offset < ex_os.file[i].size) memcpy(out, ex_os_memory[i] + offset, n < ex_os.file[i].size - offset ? n : ex_os.file[i].size - offset);
+    if (offset < ex_os.file[i].size) {
+        memcpy(out, ex_os_memory[i] + offset, n < ex_os.file[i].size - offset ? n : ex_os.file[i].size - offset);
+    }
     return 0;
 }
 static int ex_os_find(const char *name)
@@ -240,9 +244,12 @@ static inline int shmipc__os_reserve(shmipc__os_file f, uint64_t offset, uint64_
     if (ex_os.file[i].size < offset + bytes) ex_os.file[i].size = offset + bytes;
     return 0;
 }
-static inline int shmipc__os_punch(shmipc__os_file f, uint64_t offset, uint64_t bytes) { return (void)f, (void)offset, (void)bytes, 0; }
+static inline int shmipc__os_punch(shmipc__os_file f, uint64_t offset, uint64_t bytes)
+{
+    return (void)f, (void)offset, (void)bytes, 0;
+}
 
-/* ---- locks: the bytes below 64 of each file; one that a process holds is freed by its close of that handle, or its death ---- */
+/* ---- locks: the bytes below 64 of each file; freed by a close of the handle that holds them, or a death ---- */
 
 static const void *ex_os_byte(shmipc__os_file f, uint64_t byte)
 {

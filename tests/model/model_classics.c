@@ -23,7 +23,10 @@ static void zero(void)
     ex_name(&z, 4, "z");
     ex_name(&w, 4, "w");
 }
-static uint32_t ld(const uint32_t *p) { return variant == 1 ? shmipc__load_acquire_u32(p) : shmipc__load_relaxed_u32(p); }
+static uint32_t ld(const uint32_t *p)
+{
+    return variant == 1 ? shmipc__load_acquire_u32(p) : shmipc__load_relaxed_u32(p);
+}
 static void st(uint32_t *p, uint32_t v)
 {
     if (variant == 1) shmipc__store_release_u32(p, v);
@@ -72,7 +75,8 @@ T(add2) { (void)arg; r[2] = shmipc__add_acqrel_u32(&x, 1); }
 static void pack_memory(void) { r[6] = x; r[7] = y; pack(); }
 
 /* Runs the three variants; `want` is the number of results of each, `weak` a result (or 0) and who allows it (bits). */
-static void litmus(const char *name, const int *want, uint64_t weak, int allowed, void (*final)(void), ex_fn a, ex_fn b, ex_fn c, ex_fn d)
+static void litmus(const char *name, const int *want, uint64_t weak, int allowed, void (*final)(void), ex_fn a, ex_fn b,
+                   ex_fn c, ex_fn d)
 {
     static const char *const kind[] = {"relaxed", "release/acquire", "fences"};
     static char title[64][64];
@@ -89,7 +93,8 @@ static void litmus(const char *name, const int *want, uint64_t weak, int allowed
         if (ex_skip(&m)) continue;
         ex_run_only(&m);
         if (m.outcomes != want[variant] || (weak && ex_seen(&m, weak) != (allowed >> variant & 1))) {
-            printf("FAIL %s: %d results, expected %d; weak result %s\n", t, m.outcomes, want[variant], ex_seen(&m, weak) ? "seen" : "not seen");
+            printf("FAIL %s: %d results, expected %d; weak result %s\n", t, m.outcomes, want[variant],
+                   ex_seen(&m, weak) ? "seen" : "not seen");
             m.failed = 1;
         }
         ex_log(&m);
@@ -153,7 +158,8 @@ T(run_code)
 {
     int me = (int)(intptr_t)arg, i;
     for (i = 0; i < length; i++)
-        trail[me] = trail[me] * 11 + step(code[me][i].op, var[code[me][i].var], (uint32_t)code[me][i].val, code[me][i].reg);
+        trail[me] = trail[me] * 11 + step(code[me][i].op, var[code[me][i].var], (uint32_t)code[me][i].val,
+                                          code[me][i].reg);
 }
 static const ex_model *reduced; /* its results must be all */
 static void code_setup(void) { zero(); memset(trail, 0, sizeof trail); }
@@ -202,10 +208,15 @@ static void random_programs(int count, int threads, int len, int ops, int kills,
         all += full.schedules;
         results += (uint64_t)m.outcomes;
         if (m.outcomes != full.outcomes || m.violations || full.violations) {
-            if (!bad++) printf("FAIL random program %d: %d results of %d %s\n", k, m.outcomes, full.outcomes, full.violations ? ex.message : "");
+            if (!bad++) {
+                printf("FAIL random program %d: %d results of %d %s\n", k, m.outcomes, full.outcomes,
+                       full.violations ? ex.message : "");
+            }
             if (ex.verbose)
                 for (i = 0; i < threads; i++)
-                    for (j = 0; j < len; j++) printf("   P%d: op %d var %d val %d\n", i, code[i][j].op, code[i][j].var, code[i][j].val);
+                    for (j = 0; j < len; j++) {
+                        printf("   P%d: op %d var %d val %d\n", i, code[i][j].op, code[i][j].var, code[i][j].val);
+                    }
         }
         free(m.outcome);
         free(full.outcome);
@@ -214,7 +225,8 @@ static void random_programs(int count, int threads, int len, int ops, int kills,
     m.failed = bad != 0;
     m.seconds = ex_now() - start;
     m.canary_reached = results;
-    printf("%-4s %-44s %d programs, %llu results, %llu schedules instead of %llu, %.2f s\n", bad ? "FAIL" : "ok", name, count,
+    printf("%-4s %-44s %d programs, %llu results, %llu schedules instead of %llu, %.2f s\n", bad ? "FAIL" : "ok", name,
+           count,
            (unsigned long long)results, (unsigned long long)schedules, (unsigned long long)all, m.seconds);
     ex_log(&m);
     ex.failures += m.failed;
@@ -337,7 +349,8 @@ T(seq_read)
     if (shmipc__load_relaxed_u32(&x) == before) ex_assert(a == b);
 }
 
-/* A stack of three nodes by index in x; y = next of node 1, z = next of node 2. The sound form counts pops in the head. */
+/* A stack of three nodes by index in x; y = next of node 1, z = next of node 2. The sound form counts pops in the
+ * head. */
 static int owner[4];
 static uint32_t *next_of(uint32_t node) { return node == 1 ? &y : node == 2 ? &z : &w; }
 static uint32_t pop(void)
@@ -423,7 +436,8 @@ T(lock_user)
 static void lock_killable(ex_model *m)
 {
     ex_killable(m, 0, 1);
-    ex_expect_not_caught(m, "shmipc__cas_acqrel_u32(&x, &free_lock, me)) break;", "the probe of the dead orders everything it did");
+    ex_expect_not_caught(m, "shmipc__cas_acqrel_u32(&x, &free_lock, me)) break;",
+                         "the probe of the dead orders everything it did");
 }
 
 /* A counter of users that is raised on entry and lowered on exit: a killed user stays counted (DESIGN invariant 1). */
@@ -446,7 +460,8 @@ static void counted_final(void)
 static void counted_notes(ex_model *m)
 {
     ex_killable(m, 0, 1);
-    ex_expect_not_caught(m, "shmipc__store_release_u32(me ? &y : &z", "nothing is read through the presence words here");
+    ex_expect_not_caught(m, "shmipc__store_release_u32(me ? &y : &z",
+                         "nothing is read through the presence words here");
 }
 
 /* A payload that a kill tears: completeness must be published after it, not before. */

@@ -1,12 +1,12 @@
 /* The broadcast lane under every schedule, weak-memory read and kill: K1, invariants 1 and 8.
  *
- * A lane of four messages. Each carries its number as tag, and its number and its writer in all of its payload; a reader
- * checks the payload, and that what it got and what it missed add up to the number.
+ * A lane of four messages. Each carries its number as tag, and its number and its writer in all of its payload; a
+ * reader checks the payload, and that what it got and what it missed add up to the number.
  *
  * Orders that no model can miss, and why they stay: the acquires of writer attach and sweep (the probe of the dead has
- * already ordered all that the dead did; a detach in peace is ordered by them alone), of the claim of a record (its chunks
- * are read only after a pin, which has orders of its own), of the magic (made before the threads start), and the acquire
- * with which attach looks for the newest message (recv looks at the slot again). */
+ * already ordered all that the dead did; a detach in peace is ordered by them alone), of the claim of a record (its
+ * chunks are read only after a pin, which has orders of its own), of the magic (made before the threads start), and the
+ * acquire with which attach looks for the newest message (recv looks at the slot again). */
 #include "explore.h"
 #define SHMIPC_IMPLEMENTATION
 #define SHMIPC_STATIC
@@ -314,7 +314,8 @@ int main(int argc, char **argv)
         ex_expect_not_caught(&m, "SHMIPC__LANE_CHUNK) | (chunk + 1", "reads only what was there before");
         ex_expect_not_caught(&m, "funded, old = shmipc__load_acquire_u64(rec)", "the pin has orders of its own");
         ex_expect_not_caught(&m, "shmipc__cas_acqrel_u64(rec, &old, r->generation", "the pin has orders of its own");
-        ex_expect_not_caught(&m, "SHMIPC__LW_LOAD_ACQUIRE(shmipc__lane_slot(g, (shmipc__lw)(pos + 1)))", "recv looks again");
+        ex_expect_not_caught(&m, "SHMIPC__LW_LOAD_ACQUIRE(shmipc__lane_slot(g, (shmipc__lw)(pos + 1)))",
+                             "recv looks again");
         ex_expect_not_caught(&m, "/* L2 */", "the fence of the pin orders it too");
         ex_weaken_all(&m);
     }

@@ -271,7 +271,8 @@ int main(int argc, char **argv)
     NOT(&m, "next_generation", "only a number is drawn; there is no weaker wrapper");
     NOT(&m, "[publish] */", KERNEL);
     NOT(&m, "[entry] [attach]", "no index is used again: 'index that one leaves and one takes'");
-    NOT(&m, "shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry]", "no index is used again: 'index that one leaves and one takes'");
+    NOT(&m, "shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry]",
+        "no index is used again: 'index that one leaves and one takes'");
     NOT(&m, "[leave] */", "only one leaves: 'both leave'");
     NOT(&m, "w = shmipc__load_acquire_u32(word(s));", "nobody swept here: 'index of the dead, swept and reused'");
     ex_weaken_all(&m);
@@ -281,7 +282,8 @@ int main(int argc, char **argv)
     ex_thread(&m, "b", leaves, (void *)1);
     NOT(&m, "shmipc__live(s)->k, k = ", "nobody attaches here: 'the last leaves while one opens'");
     NOT(&m, "k | SHMIPC__K_DEAD)) break", "nobody attaches here: 'the last leaves while one opens'");
-    NOT(&m, "shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry]", "no index is used again: 'index that one leaves and one takes'");
+    NOT(&m, "shmipc__entry_at(s, s->index)->life, &life, 0); /* [entry]",
+        "no index is used again: 'index that one leaves and one takes'");
     NOT(&m, "w = shmipc__load_acquire_u32(word(s));", "nobody swept here: 'index of the dead, swept and reused'");
     ex_weaken_all(&m);
 
@@ -289,8 +291,10 @@ int main(int argc, char **argv)
     ex_thread(&m, "sweeper", sweeps, (void *)0);
     ex_thread(&m, "opener", opens_and_takes, (void *)1);
     no_removal(&m);
-    NOT(&m, "->life) == life;", "the kind's own acquire of the word is enough here; a kind may lean on this one instead");
-    NOT(&m, "(void)shmipc__cas_acqrel_u32(word(s), &w, ((w >> 8) + 1) << 8);", "the entry's CAS after it releases it too");
+    NOT(&m, "->life) == life;",
+        "the kind's own acquire of the word is enough here; a kind may lean on this one instead");
+    NOT(&m, "(void)shmipc__cas_acqrel_u32(word(s), &w, ((w >> 8) + 1) << 8);",
+        "the entry's CAS after it releases it too");
     ex_weaken_all(&m);
 
     begin(&m, "index that one leaves and one takes", 3, attached_0_and_last, word_is_safe);
@@ -298,7 +302,8 @@ int main(int argc, char **argv)
     ex_thread(&m, "opener", opens_if_there_is_room, (void *)1);
     no_removal(&m);
     NOT(&m, "[leave] */", "another user stays: 'both leave'");
-    NOT(&m, "(w & 0xff) == 0 && shmipc__cas_acqrel_u32", "nobody sweeps the new owner here: 'index of the dead, swept and reused'");
+    NOT(&m, "(w & 0xff) == 0 && shmipc__cas_acqrel_u32",
+        "nobody sweeps the new owner here: 'index of the dead, swept and reused'");
     NOT(&m, "w = shmipc__load_acquire_u32(word(s));", "nobody swept here: 'index of the dead, swept and reused'");
     ex_weaken_all(&m);
 

@@ -140,7 +140,8 @@ static void hold(shmipc_segment *s)
     ex_assert(shmipc__load_relaxed_u64(word) == mine); /* nobody sweeps what a living one holds */
     shmipc__store_release_u64(word, mine & ~(uint64_t)255);
 }
-/* The table has two entries: user 0 has one and holds the word, user 1 is mapped but not attached, user 2 has the other. */
+/* The table has two entries: user 0 has one and holds the word, user 1 is mapped but not attached, user 2 has the
+ * other. */
 static shmipc_segment *coming, *other;
 static void setup_holding(void)
 {

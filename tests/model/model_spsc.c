@@ -154,7 +154,8 @@ static void final(void)
 
 enum { NO_KILL, KILL_WRITER, KILL_READER };
 
-static void run(const char *name, uint32_t at, uint32_t full, uint32_t len, uint32_t len2, ex_fn write, int n, ex_fn read,
+static void run(const char *name, uint32_t at, uint32_t full, uint32_t len, uint32_t len2, ex_fn write, int n,
+                ex_fn read,
                 int k, int after, int kills, int weaken)
 {
     ex_model m;

@@ -98,7 +98,8 @@ static void setup_used(void)
 
 /* ---- the sender, and the sleeper of another gate, may die at any step ---- */
 
-/* Ends with the data or with the news of the death; of two waits the second cannot be stranded by what the first left. */
+/* Ends with the data or with the news of the death; of two waits the second cannot be stranded by what the first
+ * left. */
 static void wait_mortal(void *arg)
 {
     int me = index_of(arg);
@@ -159,7 +160,7 @@ static void final_once(void)
     ex_outcome(rings);
 }
 
-/* ---- tokens: as many receivers as tokens, each wake is meant for one. Only the core of a wait, without its frame ---- */
+/* ---- tokens: as many receivers as tokens, each wake is meant for one. Only the core of a wait ---- */
 
 static int take(uint64_t *from)
 {
@@ -192,7 +193,7 @@ static void receive(void *arg)
 }
 static void final_tokens(void) { ex_assert(tokens == 0 && got[0] && got[1]); }
 
-/* ---- one token, two receivers; the one that is woken may die of it: the other takes it at the end of its slice ---- */
+/* ---- one token, two receivers; the one that is woken may die: the other takes it at the end of its slice ---- */
 
 static void send_one(void *arg)
 {
@@ -245,7 +246,7 @@ static void final_poll(void)
     ex_outcome(got[0]);
 }
 
-/* ---- the same with a receiver that sleeps from the beginning: small enough for all schedules, and all weakenings ---- */
+/* ---- the same with a receiver that sleeps from the beginning: small enough for all schedules and weakenings ---- */
 
 static void setup_asleep(void)
 {
@@ -334,8 +335,10 @@ static void expect_small(ex_model *m, int one_declares, int one_source, int no_p
     ex_expect_not_caught(m, "&gate->sleepers[at], ~bit) & bit", "fence S is before it");
     if (one_declares) ex_expect_not_caught(m, "[G1]", "only one declares himself: nobody clears what another set");
     if (one_source) {
-        ex_expect_not_caught(m, "load_acquire_u64(word) & bit", "one source: its data was seen, or the wait would go on");
-        ex_expect_not_caught(m, "and_acqrel_u64(word, ~bit) & bit", "one source: its data was seen, or the wait would go on");
+        ex_expect_not_caught(m, "load_acquire_u64(word) & bit",
+                             "one source: its data was seen, or the wait would go on");
+        ex_expect_not_caught(m, "and_acqrel_u64(word, ~bit) & bit",
+                             "one source: its data was seen, or the wait would go on");
     }
     if (no_payload) {
         ex_expect_not_caught(m, "static int is_set", "there is no payload behind it here");

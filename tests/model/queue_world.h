@@ -1,5 +1,5 @@
-/* queue_world.h - what the models of the MPMC queue share: a small queue, one handle per thread, books of what was pushed
- * and received, and the final check: every acknowledged message once, every chunk accounted for. */
+/* queue_world.h - what the models of the MPMC queue share: a small queue, one handle per thread, books of what was
+ * pushed and received, and the final check: every acknowledged message once, every chunk accounted for. */
 #ifndef QUEUE_WORLD_H
 #define QUEUE_WORLD_H
 
@@ -72,8 +72,8 @@ static int get(shmipc_queue *q, uint32_t who)
 
 static void report(void *arg, const shmipc_queue_msg *m) { book((uint8_t *)arg, m); }
 
-/* A queue with `before` messages, of which the ghost took the first (ghost_holds 1: its slot still names it, 2: emptied)
- * or which a ghost pushed (ghost_fills: and it was filling one more, unpublished). */
+/* A queue with `before` messages, of which the ghost took the first (ghost_holds 1: its slot still names it, 2:
+ * emptied) or which a ghost pushed (ghost_fills: and it was filling one more, unpublished). */
 static void world_open(void)
 {
     shmipc_queue_config c;
@@ -112,7 +112,8 @@ static void world_open(void)
     ex_name((char *)memory + 256, 8, "head");
     ex_name((char *)memory + 384, slots * 8, "slot");
     for (i = 0; i < chunks; i++) {
-        static const char *const name[] = {"chunk0", "chunk1", "chunk2", "chunk3", "chunk4", "chunk5", "chunk6", "chunk7"};
+        static const char *const name[] = {"chunk0", "chunk1", "chunk2", "chunk3", "chunk4", "chunk5", "chunk6",
+                                           "chunk7"};
         ex_name(shmipc__queue_chunk(&handle[0], i), 64, name[i]);
     }
 }
@@ -207,7 +208,10 @@ static void world(ex_model *m, const char *name, uint32_t slots_, uint32_t chunk
     first_hint = 0;
     ex_new(m, name, world_open, world_close);
 }
-static void run_thread(ex_model *m, const char *name, ex_fn fn) { ex_thread(m, name, fn, (void *)(uintptr_t)m->threads); }
+static void run_thread(ex_model *m, const char *name, ex_fn fn)
+{
+    ex_thread(m, name, fn, (void *)(uintptr_t)m->threads);
+}
 
 /* The ordered accesses of the header, by a piece of their line. */
 #define NAMED "acquire_u64(*slot = q->slot + i)"
@@ -232,7 +236,9 @@ static void run_thread(ex_model *m, const char *name, ex_fn fn) { ex_thread(m, n
 static void unneeded(ex_model *m, const char *const *text)
 {
     for (; *text; text++) {
-        if (OTHER_PROGRAM && strcmp(*text, OTHER_PROGRAM) == 0) ex_expect_not_caught(m, *text, "the other program of the queue catches it");
+        if (OTHER_PROGRAM && strcmp(*text, OTHER_PROGRAM) == 0) {
+            ex_expect_not_caught(m, *text, "the other program of the queue catches it");
+        }
         else ex_expect_elsewhere(m, *text);
     }
 }
