@@ -4740,13 +4740,17 @@ static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, uint64_t *livi
  * sealed nobody can take any, and the memory is punched. Memory is reserved before any block is unsealed.
  *
  *   label  release                             acquire
- *   [K1]   block FREE (free, unseal)           the claim: the last owner's accesses, or the reservation, are over
- *   [K2]   block FREE (unseal)                 the load before a claim, so that the extent word read next is not older:
- *                                              it is still the one whose class we believe in
+ *   [K1]   block FREE (free, unseal)           the look before a claim, which takes exactly what it saw: the last
+ *                                              owner's accesses are over
+ *   [K2]   block FREE (unseal)                 the same look, so that the extent word read next is not older: it is
+ *                                              still the one whose class we believe in
  *   [K3]   block FREE (free)                   the seal: accesses are over before memory is punched
- *   [K4]   extent CLOSED                       the OPENING of the next: punched before it is reserved again
+ *   [K4]   extent CLOSED, OPEN                 the OPENING of the next: punched before it is reserved again; whoever
+ *                                              sees it open: its memory and its words are reserved
  *   [K5]   place                               whoever sees it: the descriptor behind it is reserved
- *   [K6]   block OWNED(other)                  the load by him, or by who frees it for him
+ *   [K6]   block OWNED(other)                  the next change of owner: what was written before the hand-over is there
+ *   [K7]   block OWNED (claim), extent word    a sweep's look, so that the attach entry read next is not older: had the
+ *          OPENING                             index changed hands before the claim, it would show
  *
  * The process dies (or stops for good) ...
  *   between append and open: a closed extent, for anybody. (Or a reserved descriptor: for the next append.)
@@ -4896,7 +4900,7 @@ static int shmipc__extent_read(shmipc__blocks *b, uint32_t i, shmipc__extent_vie
     if (!(place >> 63) || v->order > 31 || v->offset > b->size || SHMIPC__UNIT << v->order > b->size - v->offset) {
         return SHMIPC_ECORRUPT;
     }
-    v->word = shmipc__load_acquire_u64(&v->at->word);
+    v->word = shmipc__load_acquire_u64(&v->at->word); /* [K4] */
     v->state = shmipc__word_state(v->word);
     v->owner = shmipc__word_owner(v->word);
     v->cls = (uint32_t)(v->word >> 26 & 255);
@@ -4989,11 +4993,11 @@ static int shmipc__extent_claim(shmipc__blocks *b, const shmipc__extent_view *v,
         uint64_t *word, w, mine;
         j = (b->next + k) % v->count;
         word = shmipc__blocks_word(b, v->index, j);
-        w = shmipc__load_acquire_u64(word); /* [K2] */
+        w = shmipc__load_acquire_u64(word); /* [K1] [K2] */
         if (shmipc__word_state(w) != SHMIPC__FREE) continue;
         if (shmipc__load_relaxed_u64(&v->at->word) != v->word) return SHMIPC_EAGAIN;
         mine = shmipc__block_word(w >> 26, SHMIPC__OWNED, b->owner);
-        if (!shmipc__cas_acqrel_u64(word, &w, mine)) continue; /* [K1] */
+        if (!shmipc__cas_acqrel_u64(word, &w, mine)) continue; /* [K7] */
         b->next = j + 1;
         *handle = shmipc__block_handle(v->index, j, w);
         return SHMIPC_OK;
@@ -5109,7 +5113,7 @@ static int shmipc__block_find(shmipc__blocks *b, uint64_t handle, shmipc__extent
     *block = (uint32_t)(handle >> 20 & 1023);
     if (rc) return SHMIPC_ECORRUPT;
     if (v->state == SHMIPC__CLOSED || v->state == SHMIPC__OPENING || *block >= v->count) return SHMIPC_ESTATE;
-    *w = shmipc__load_acquire_u64(shmipc__blocks_word(b, v->index, *block)); /* [K6] */
+    *w = shmipc__load_relaxed_u64(shmipc__blocks_word(b, v->index, *block));
     if (shmipc__word_state(*w) != SHMIPC__OWNED) return SHMIPC_ESTATE;
     return shmipc__block_handle(v->index, *block, *w) == handle ? SHMIPC_OK : SHMIPC_ESTATE;
 }
@@ -5165,7 +5169,7 @@ static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint
 {
     uint32_t j;
     for (j = 0; j < v->count; j++) {
-        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to;
+        uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to; /* [K7] */
         if (shmipc__word_state(w) != SHMIPC__OWNED || shmipc__word_owner(w) != dead || !s->still_dead(s->arg)) continue;
         to = shmipc__block_freed(w);
         if (s->published(s->arg, shmipc__block_handle(v->index, j, w))) {
