@@ -494,7 +494,7 @@ static inline pid_t crash__spawn(crash_run *r)
 typedef struct crash__path {
     uint64_t *pc;        /* where the victim stands after i instructions                        */
     long *prev;          /* the latest earlier index with the same pc, or -1                    */
-    unsigned char *want; /* shared memory has just changed, or a system call is next or is over */
+    unsigned char *want; /* shared memory changes next or has just changed, or a system call is next or is over */
     long n, cap;
     long sleeps;  /* the step whose system call blocked and was woken, or -1 */
     int open_end; /* the path ends in a system call that blocks              */
@@ -563,6 +563,7 @@ static inline crash__stop crash__walk_step(crash_run *r, crash__path *t, pid_t p
     if (s != CRASH__AT) return s;
     if (crash__is_mark(p)) return CRASH__END;
     h = crash__hash(r);
+    if (h != *hash) t->want[i] = 1; /* about to change something: what a stopped one believes may be out of date */
     crash__path_add(t, crash__pc(p), sys || h != *hash);
     *hash = h;
     return CRASH__AT;
@@ -918,17 +919,18 @@ static long crash__share_ms;
 #define CRASH_LEAST 8
 
 /* One pass over the steps where something shared has just changed (want 1), or over the others (want 0), in an order
- * that is spread evenly wherever it is cut off. */
+ * that is spread evenly wherever it is cut off; the end comes first, so that every sweep has seen it. */
 static inline int crash__pass(crash_run *r, const crash__path *t, crash_result *res, int want, long stride,
                               uint64_t end)
 {
     long i, k;
     int bits = 0;
     while (1L << bits < t->n) bits++;
+    if (want && crash__one(r, t, res, t->n - 1)) return -1;
     for (i = 0; i < 1L << bits && res->hang < CRASH_HANGS; i++) {
         if (res->kills >= CRASH_LEAST && crash_now_ns() >= end) break;
         k = crash__reverse_bits(i, bits);
-        if (k >= t->n || t->want[k] != want || (!want && k % stride) || crash__is_repeat(t, k)) continue;
+        if (k >= t->n - 1 || t->want[k] != want || (!want && k % stride) || crash__is_repeat(t, k)) continue;
         if (crash__one(r, t, res, k)) return -1;
     }
     return 0;
