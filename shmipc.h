@@ -512,8 +512,9 @@ SHMIPC_API const char *shmipc_ctx_dir(const shmipc_ctx *ctx);
 /* Removes what nobody living holds, looking at `max_files` files at most (0: all). How many it removed, or a code. */
 SHMIPC_API int shmipc_ctx_sweep(shmipc_ctx *ctx, uint32_t max_files);
 
-/* Sleeps in the kernel until a living user of a segment is gone, removes what is dead, and so on; 0 when no segment has
- * a user left. For a process of its own. SHMIPC_EINTR after a signal, SHMIPC_EBUSY if the scope has a guard already. */
+/* Sleeps in the kernel and removes each segment when its last user is gone, whoever that was and however he ended, or
+ * when its time to linger is over; 0 when nothing is left to guard. For a process of its own, with a context that has no
+ * segments. SHMIPC_EINTR after a signal, SHMIPC_EBUSY if the scope has a guard already. */
 SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx);
 
 /* ---------------------------------------------------------------------------------------------
@@ -632,8 +633,10 @@ SHMIPC_API int shmipc_segment_holds(shmipc_segment *segment, uint32_t index, uin
 #if defined(__linux__) && !defined(SHMIPC_OS_HEADER)
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -3186,16 +3189,6 @@ SHMIPC__INLINE void shmipc__os_unlock(shmipc__os_file f, uint64_t byte)
     (void)shmipc__os_lock_call(f, F_OFD_SETLK, F_UNLCK, byte, NULL);
 }
 
-/* Sleeps until nobody holds the byte (a read lock keeps out no other waiter); SHMIPC_EINTR after a signal. */
-SHMIPC__UNUSED static int shmipc__os_lock_wait(shmipc__os_file f, uint64_t byte)
-{
-    int rc;
-    if (SHMIPC__OS_FAULT("lock_wait")) return shmipc__os_error(errno);
-    rc = shmipc__os_lock_call(f, F_OFD_SETLKW, F_RDLCK, byte, NULL);
-    if (rc == SHMIPC_OK) shmipc__os_unlock(f, byte);
-    return rc;
-}
-
 /* 1 if another description holds the byte for writing, 0 if not. */
 SHMIPC__UNUSED static int shmipc__os_probe(shmipc__os_file f, uint64_t byte)
 {
@@ -3204,6 +3197,40 @@ SHMIPC__UNUSED static int shmipc__os_probe(shmipc__os_file f, uint64_t byte)
     if (SHMIPC__OS_FAULT("probe")) return shmipc__os_error(errno);
     rc = shmipc__os_lock_call(f, F_OFD_GETLK, F_RDLCK, byte, &found);
     return rc < 0 ? rc : found == F_WRLCK;
+}
+
+/* ---- watching ---- */
+
+/* Reports each close of a description through which somebody could write to the file, deaths included, whoever and
+ * wherever he is. The report comes just before the kernel drops that description's locks. */
+SHMIPC__UNUSED static int shmipc__os_watch(shmipc__os_file f, shmipc__os_file *out)
+{
+    char proc[32];
+    int rc = shmipc__os_above_streams(SHMIPC__SYS("watch", inotify_init1(IN_CLOEXEC | IN_NONBLOCK)), out);
+    if (rc) return rc;
+    snprintf(proc, sizeof proc, "/proc/self/fd/%d", (int)f);
+    if (SHMIPC__SYS("watch_add", inotify_add_watch((int)*out, proc, IN_CLOSE_WRITE)) < 0) {
+        rc = shmipc__os_error(errno);
+        shmipc__os_close(out);
+    }
+    return rc;
+}
+
+/* Sleeps until there are reports, and takes them: 0. SHMIPC_ETIMEDOUT (negative: never), SHMIPC_EINTR. Without a watch
+ * it just sleeps. */
+SHMIPC__UNUSED static int shmipc__os_watch_wait(shmipc__os_file watch, int64_t timeout_ns)
+{
+    struct pollfd p;
+    struct timespec t;
+    char reports[4096];
+    int n;
+    p.fd = (int)watch;
+    p.events = POLLIN;
+    t.tv_sec = (time_t)(timeout_ns / 1000000000 > 0x7fffffff ? 0x7fffffff : timeout_ns / 1000000000);
+    t.tv_nsec = (long)(timeout_ns % 1000000000);
+    n = SHMIPC__SYS("watch_wait", ppoll(&p, 1, timeout_ns < 0 ? NULL : &t, NULL));
+    if (n <= 0) return n ? shmipc__os_error(errno) : SHMIPC_ETIMEDOUT;
+    return read((int)watch, reports, sizeof reports) < 0 && errno != EAGAIN ? shmipc__os_error(errno) : SHMIPC_OK;
 }
 
 /* ---- fork ---- */
@@ -3695,7 +3722,14 @@ static int shmipc__ctx_start(shmipc_ctx *ctx, const char *dir)
     return rc ? shmipc__fail_os(ctx, rc, "drawing a life") : SHMIPC_OK;
 }
 
-static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, uint64_t *living);
+/* What is still there after a look at everything: segments with a living user, and when the first of those that linger
+ * may go (0: none does). */
+typedef struct shmipc__left {
+    uint32_t living;
+    int64_t until;
+} shmipc__left;
+
+static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, shmipc__left *left);
 
 SHMIPC_API int shmipc_ctx_open(shmipc_ctx **out, const shmipc_ctx_config *cfg)
 {
@@ -3752,26 +3786,87 @@ SHMIPC_API int shmipc_ctx_sweep(shmipc_ctx *ctx, uint32_t max_files)
     return rc;
 }
 
+/* ---- guarding ----
+ *
+ * Whoever dies or closes his context closes a description of the registry, and a watch on that file reports it, for all
+ * lives at once. Which life it was is not said; the guard looks at all segments. The report comes before the locks are
+ * dropped, so a look may come too early: the guard looks again after 1, 2, 4 ... ms, for a second in all, and only then
+ * sleeps without a timer. Where there is no watch it looks every 50 ms. Many deaths at once are one look: before it the
+ * guard rests four times as long as a look takes, at most 25 ms. */
+
+#define SHMIPC__GUARD_LOOK_NS 50000000
+#define SHMIPC__GUARD_REST_NS 25000000
+#define SHMIPC__GUARD_FIRST_NS 1000000
+#define SHMIPC__GUARD_LAST_NS 512000000
+
+typedef struct shmipc__guard {
+    shmipc__os_file watch;
+    int64_t again;     /* when to look again though nothing was reported; negative: not at all */
+    int64_t look_took;
+} shmipc__guard;
+
+/* Sleeps until there may be something to remove: 0, or a code that ends the guard. */
+static int shmipc__guard_sleep(shmipc__guard *g, int64_t until)
+{
+    int64_t wait = g->watch == SHMIPC__OS_NONE ? SHMIPC__GUARD_LOOK_NS : g->again, rest = 4 * g->look_took;
+    int rc;
+    if (until) {
+        until -= shmipc__os_now_ns();
+        if (until < 0) until = 0;
+        if (wait < 0 || until < wait) wait = until;
+    }
+    rc = shmipc__os_watch_wait(g->watch, wait);
+    if (rc == SHMIPC_ETIMEDOUT) {
+        g->again = g->again < 0 || g->again >= SHMIPC__GUARD_LAST_NS ? -1 : 2 * g->again;
+        return SHMIPC_OK;
+    }
+    if (rc == SHMIPC_EINTR || (rc && g->watch == SHMIPC__OS_NONE)) return rc;
+    if (rc) shmipc__os_close(&g->watch);
+    g->again = SHMIPC__GUARD_FIRST_NS;
+    rc = shmipc__os_watch_wait(SHMIPC__OS_NONE, rest < SHMIPC__GUARD_REST_NS ? rest : SHMIPC__GUARD_REST_NS);
+    return rc == SHMIPC_EINTR ? rc : SHMIPC_OK;
+}
+
+/* One look. What cannot be removed is no reason to leave the rest alone, so failures count only at the end. */
+static int shmipc__guard_look(shmipc_ctx *ctx, shmipc__guard *g, shmipc__left *left)
+{
+    int64_t start = shmipc__os_now_ns();
+    int rc = shmipc__sweep_dir(ctx, 0, left);
+    g->look_took = shmipc__os_now_ns() - start;
+    return rc < 0 && !left->living && !left->until ? rc : SHMIPC_OK;
+}
+
 /* The role is given up before the last look: whoever makes a segment now either finds no guard and starts one, or has
  * made it early enough to be seen. */
+static int shmipc__guard_loop(shmipc_ctx *ctx, shmipc__guard *g)
+{
+    shmipc__left left;
+    int rc;
+    for (;;) {
+        rc = shmipc__os_try_lock(ctx->lock.file, SHMIPC__ROLE_GUARD);
+        if (rc) return rc == SHMIPC_EBUSY ? rc : shmipc__fail_os(ctx, rc, "taking the guard's role");
+        do {
+            rc = shmipc__guard_look(ctx, g, &left);
+            if (!rc && (left.living || left.until)) rc = shmipc__guard_sleep(g, left.until);
+        } while (!rc && (left.living || left.until));
+        shmipc__os_unlock(ctx->lock.file, SHMIPC__ROLE_GUARD);
+        if (!rc) rc = shmipc__guard_look(ctx, g, &left);
+        if (rc || (!left.living && !left.until)) return rc;
+    }
+}
+
 SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
 {
-    uint64_t living = 0;
-    int rc = shmipc_ctx_check(ctx), held = 0;
-    while (rc >= 0) {
-        if (!held) {
-            rc = shmipc__os_try_lock(ctx->lock.file, SHMIPC__ROLE_GUARD);
-            if (rc) return rc == SHMIPC_EBUSY ? rc : shmipc__fail_os(ctx, rc, "taking the guard's role");
-            held = 1;
-        }
-        rc = shmipc__sweep_dir(ctx, 0, &living);
-        if (rc >= 0 && living) rc = shmipc__os_lock_wait(ctx->probe.file, living);
-        if (rc >= 0 && living) continue;
-        shmipc__os_unlock(ctx->lock.file, SHMIPC__ROLE_GUARD);
-        held = 0;
-        if (rc >= 0) rc = shmipc__sweep_dir(ctx, 0, &living);
-        if (rc >= 0 && !living) return SHMIPC_OK;
-    }
+    shmipc__guard g;
+    int rc = shmipc_ctx_check(ctx);
+    if (rc) return rc;
+    if (ctx->segments) return shmipc__fail(ctx, SHMIPC_ESTATE, "a guard needs a context without segments of its own");
+    g.watch = SHMIPC__OS_NONE;
+    g.again = SHMIPC__GUARD_FIRST_NS;
+    g.look_took = 0;
+    (void)shmipc__os_watch(ctx->probe.file, &g.watch);
+    rc = shmipc__guard_loop(ctx, &g);
+    shmipc__os_close(&g.watch);
     return rc;
 }
 
@@ -3847,6 +3942,7 @@ struct shmipc_segment {
     shmipc__segment_head head; /* our copy */
     shmipc__name *slot;        /* of the name, in the registry; NULL: the registry does not know it */
     uint32_t index, attached;
+    int64_t until;             /* when it has lingered long enough, if it does */
     char name[256];
     char path[256];            /* of the file, in the directory */
 };
@@ -4021,7 +4117,11 @@ static int shmipc__segment_lingers(shmipc_segment *s, uint64_t k)
         s->kind->drained(s) == 1) {
         return 0;
     }
-    if ((seen & ~mask) == tag && (seen & mask) <= now + span) return now < (seen & mask);
+    s->until = (int64_t)(now + span) * 10000000;
+    if ((seen & ~mask) == tag && (seen & mask) <= now + span) {
+        s->until = (int64_t)(seen & mask) * 10000000;
+        return now < (seen & mask);
+    }
     (void)shmipc__cas_relaxed_u64(word, &seen, tag | ((now + span) & mask));
     return 1;
 }
@@ -4633,8 +4733,8 @@ SHMIPC_API int shmipc_segment_list(shmipc_ctx *ctx, shmipc_segment_info *infos, 
 
 typedef struct shmipc__sweeping {
     shmipc_ctx *ctx;
-    uint32_t at, skip, left; /* left 0xffffffff: all */
-    uint64_t living;
+    uint32_t at, skip, more; /* more 0xffffffff: all */
+    shmipc__left left;
     int removed, failed;
 } shmipc__sweeping;
 
@@ -4660,11 +4760,11 @@ static int shmipc__sweep_draft(shmipc_ctx *ctx, const char *file)
 }
 
 /* 1 removed, 0 left, or a code. What is damaged stays for people to look at: shmipc_segment_unlink removes it. */
-static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, uint64_t *living)
+static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *left)
 {
     shmipc_segment s;
+    uint64_t living = 0;
     int rc;
-    *living = 0;
     if (strncmp(file, SHMIPC__OS_DRAFT_PREFIX, sizeof SHMIPC__OS_DRAFT_PREFIX - 1) == 0) {
         return shmipc__sweep_draft(ctx, file);
     }
@@ -4676,36 +4776,36 @@ static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, uint64_t *livin
     if (rc == SHMIPC_ENOENT || rc == SHMIPC_ETABLE) rc = SHMIPC_OK;
     if (!rc) rc = shmipc__segment_map(&s);
     s.kind = shmipc__kind_find(ctx, s.head.kind);
-    if (!rc) rc = shmipc__segment_remove(&s, living);
+    if (!rc) rc = shmipc__segment_remove(&s, &living);
     shmipc__segment_drop(&s);
+    if (living && living != ctx->life) left->living++;
+    if (rc == SHMIPC__STAYS && !living && (!left->until || s.until < left->until)) left->until = s.until;
     return rc == SHMIPC__GONE ? 1 : rc < 0 ? rc : 0;
 }
 
 static int shmipc__sweep_each(void *arg, const char *file)
 {
     shmipc__sweeping *w = (shmipc__sweeping *)arg;
-    uint64_t living;
     int rc;
     if (w->at++ < w->skip) return SHMIPC_OK;
-    rc = shmipc__sweep_file(w->ctx, file, &living);
-    if (living && living != w->ctx->life) w->living = living;
+    rc = shmipc__sweep_file(w->ctx, file, &w->left);
     if (rc > 0) w->removed++;
     if (rc < 0 && rc != SHMIPC_ENOENT) w->failed = rc;
-    return w->left != 0xffffffffu && --w->left == 0 ? 1 : SHMIPC_OK;
+    return w->more != 0xffffffffu && --w->more == 0 ? 1 : SHMIPC_OK;
 }
 
 /* Goes through the directory, or on from where the last slice ended. A file that cannot be handled stops nothing. */
-static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, uint64_t *living)
+static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, shmipc__left *left)
 {
     shmipc__sweeping w;
     int rc;
     memset(&w, 0, sizeof w);
     w.ctx = ctx;
-    w.left = max_files ? max_files : 0xffffffffu;
+    w.more = max_files ? max_files : 0xffffffffu;
     w.skip = max_files ? shmipc__load_relaxed_u32(&ctx->sweep_at) : 0;
     rc = shmipc__os_list(ctx->dir.file, shmipc__sweep_each, &w);
     if (max_files) shmipc__store_relaxed_u32(&ctx->sweep_at, rc == 1 ? w.at - (uint32_t)w.removed : 0);
-    if (living) *living = w.living;
+    if (left) *left = w.left;
     if (rc < 0) return shmipc__fail_os(ctx, rc, "sweeping");
     return w.removed == 0 && w.failed ? shmipc__fail_os(ctx, w.failed, "sweeping") : w.removed;
 }

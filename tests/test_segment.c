@@ -1,4 +1,4 @@
-/* The life of named segments: names, sizes, options, leftovers, hostile files, faults, the guard. */
+/* The life of named segments: names, sizes, options, leftovers, hostile files, faults. */
 #include "check.h"
 #include "faults.h"
 #define SHMIPC_IMPLEMENTATION
@@ -938,7 +938,7 @@ TEST(I1_drafts_with_names)
     scope_end();
 }
 
-/* ---- list, sweep, guard ---- */
+/* ---- list, sweep ---- */
 
 TEST(K2_list_and_inspect_tell_what_is_there)
 {
@@ -1025,64 +1025,6 @@ TEST(I2_stopped_sweeper_stops_nobody)
     CHECK_EQ(shmipc_ctx_sweep(ctx, 8), 0);
     CHECK_EQ(shmipc_ctx_sweep(ctx, 0), 1);
     scope_kill(pid);
-    shmipc_ctx_close(ctx);
-    scope_end();
-}
-
-static void run_guard(void *arg)
-{
-    int *rc = (int *)arg;
-    *rc = shmipc_guard_run(scope_open());
-}
-
-TEST(I7_guard_removes_what_the_last_user_left)
-{
-    shmipc_ctx *ctx = scope_open();
-    int *rc = (int *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pid_t user, second, guard;
-    int st;
-    COVERS("K7");
-    REQUIRE(rc != MAP_FAILED);
-    scope_leave_dead(run_guard, rc);
-    CHECK_EQ(*rc, 0); /* nothing to guard */
-    stay_name = "left";
-    user = scope_stay(stay_attached, NULL);
-    second = scope_stay(stay_attached, NULL);
-    *rc = 1;
-    guard = fork();
-    if (guard == 0) {
-        run_guard(rc);
-        _exit(0);
-    }
-    while (shmipc__os_probe(ctx->probe.file, SHMIPC__ROLE_GUARD) != 1) sched_yield();
-    CHECK_EQ(shmipc_guard_run(ctx), SHMIPC_EBUSY);
-    scope_kill(user);
-    CHECK_EQ(waitpid(guard, &st, WNOHANG), 0); /* there is another user */
-    scope_kill(second);
-    CHECK_EQ(waitpid(guard, &st, 0), guard); /* no timer anywhere: the kernel wakes it */
-    CHECK_EQ(st, 0);
-    CHECK_EQ(*rc, 0);
-    CHECK_EQ(scope_files(".seg"), 0);
-    shmipc_ctx_close(ctx);
-    scope_end();
-}
-
-static void nothing(int sig) { (void)sig; }
-TEST(K7_guard_ends_with_a_signal)
-{
-    struct sigaction sa;
-    shmipc_ctx *ctx;
-    pid_t user;
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = nothing;
-    sigaction(SIGALRM, &sa, NULL);
-    ctx = scope_open();
-    user = scope_stay(stay_attached, NULL);
-    ualarm(20000, 20000);
-    CHECK_EQ(shmipc_guard_run(ctx), SHMIPC_EINTR);
-    ualarm(0, 0);
-    CHECK_EQ(shmipc__os_probe(ctx->probe.file, SHMIPC__ROLE_GUARD), 0);
-    scope_kill(user);
     shmipc_ctx_close(ctx);
     scope_end();
 }

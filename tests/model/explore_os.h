@@ -283,10 +283,15 @@ static inline void ex_os_unlock(ex_site *s, shmipc__os_file f, uint64_t byte)
 #define shmipc__os_try_lock(f, byte) EX_OS_AT(ex_here, "lock", ex_os_try_lock(&ex_here, (f), (byte)))
 #define shmipc__os_probe(f, byte) EX_OS_AT(ex_here, "probe lock", ex_os_probe(&ex_here, (f), (byte)))
 #define shmipc__os_unlock(f, byte) EX_OS_AT(ex_here, "unlock", ex_os_unlock(&ex_here, (f), (byte)))
-static inline int shmipc__os_lock_wait(shmipc__os_file f, uint64_t byte)
+static inline int shmipc__os_watch(shmipc__os_file f, shmipc__os_file *out)
 {
-    while (shmipc__os_probe(f, byte)) shmipc__pause();
-    return 0;
+    return (void)f, (void)out, SHMIPC_ENOTSUP;
+}
+static inline int shmipc__os_watch_wait(shmipc__os_file watch, int64_t timeout_ns)
+{
+    (void)watch, (void)timeout_ns;
+    shmipc__pause();
+    return SHMIPC_ETIMEDOUT;
 }
 static inline void shmipc__os_close(shmipc__os_file *f)
 {
