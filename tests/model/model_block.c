@@ -10,7 +10,7 @@
 #include "../../shmipc.h"
 
 #define MOST 500000 /* schedules of the larger models, then they are cut */
-#define MODELS 15
+#define MODELS 18
 #define EXTENTS 2
 #define DATA 131072
 #define SIZE (DATA + EXTENTS * 65536)
@@ -91,20 +91,35 @@ static void setup_open(void)
     setup_new();
     if (shmipc__block_alloc(&proto, TWO, &h) || shmipc__block_free(&proto, h, 9)) ex_die("setup");
 }
-/* Users 1 and 2 hold the two blocks of an extent that is not the youngest of its class. */
-static void setup_full(void)
+/* An extent that is not the youngest of its class is open and empty. */
+static void setup_aside(void)
 {
     setup_open();
-    for (proto.owner = 1; proto.owner < 3; proto.owner++)
-        if (shmipc__block_alloc(&proto, TWO, &handle[proto.owner])) ex_die("setup");
     memset(region + offsetof(shmipc__region, current), 0, sizeof ((shmipc__region *)0)->current);
 }
-/* And owner 1, who died, holds a block in it. */
+/* Users 1 and 2 hold the two blocks of it. */
+static void setup_full(void)
+{
+    setup_aside();
+    for (proto.owner = 1; proto.owner < 3; proto.owner++)
+        if (shmipc__block_alloc(&proto, TWO, &handle[proto.owner])) ex_die("setup");
+}
+/* Owner 1, who died, holds a block in the open extent. */
 static void setup_dead(void)
 {
     setup_open();
     proto.owner = 1;
     if (shmipc__block_alloc(&proto, TWO, &handle[0])) ex_die("setup");
+}
+
+/* Owner 1, who died, was opening an extent. */
+static void setup_opening(void)
+{
+    shmipc__extent_view v;
+    setup_new();
+    if (shmipc__extent_append(&proto, 0, &v) || !shmipc__extent_step(&v, shmipc__class_of(ONE), SHMIPC__OPENING, 1)) {
+        ex_die("setup");
+    }
 }
 
 /* Uses a block that we own: its memory is there, and nobody else is in it. */
@@ -199,6 +214,19 @@ static void user_first(void *arg)
     uint64_t h;
     if (claim(&b, 0, &h)) use(&b, h, TWO, me);
 }
+/* While a closer is at it, whoever frees leaves closing to him. */
+static void take_and_free(void *arg)
+{
+    uint32_t me = (uint32_t)(uintptr_t)arg;
+    shmipc__blocks b = blocks_of(me);
+    uint64_t h;
+    if (claim(&b, 1, &h)) ex_assert(shmipc__block_free(&b, h, me) == 0);
+}
+static void close_aside(void *arg)
+{
+    shmipc__blocks b = blocks_of((uint32_t)(uintptr_t)arg);
+    shmipc__extent_try_close(&b, 0, 0, 0);
+}
 static void free_mine(void *arg)
 {
     uint32_t me = (uint32_t)(uintptr_t)arg;
@@ -225,7 +253,16 @@ static void look(void *arg)
     while (shmipc__extent_read(&b, i, &v) == 0) i++;
     ex_assert(b.known == 0 || b.known == extents || shmipc__load_relaxed_u32(&descriptor[b.known]) == 1);
 }
-static void final_appended(void) { ex_outcome(got[1] | got[2] << 1); }
+/* One lies behind the other. */
+static void final_appended(void)
+{
+    shmipc__blocks b = blocks_of(9);
+    shmipc__extent_view v;
+    uint32_t i;
+    for (i = 0; shmipc__extent_read(&b, i, &v) == 0; i++) ex_assert(v.offset == DATA + i * 65536);
+    ex_assert(i == 2 || (i == 1 && extents == 1));
+}
+static void final_nine(void) { ex_outcome(got[1]); }
 static void open_nine(void *arg)
 {
     shmipc__blocks b = blocks_of((uint32_t)(uintptr_t)arg);
@@ -266,7 +303,7 @@ static void audit(uint32_t owned)
         for (j = 0; j < 8; j++) {
             uint32_t s = shmipc__word_state(*shmipc__blocks_word(&b, i, j));
             n += s == SHMIPC__OWNED;
-            ex_assert(s == SHMIPC__SEALED || (v.state == SHMIPC__OPEN && j < v.count));
+            ex_assert((s != SHMIPC__SEALED) == (v.state == SHMIPC__OPEN && j < v.count));
         }
     }
     ex_assert(n == owned);
@@ -363,6 +400,17 @@ static void final_swept(void)
     if (ex_is_dead(dead_thread)) audit(box != 0);
 }
 
+/* When a sweep has said that all is done no word names the dead any more, whatever a closer is at. */
+static void final_unnamed(void)
+{
+    const uint64_t *words = ((shmipc__extent *)(void *)(region + 1024))->blocks;
+    int j;
+    for (j = 0; got[2] && j < 2; j++) {
+        ex_assert(shmipc__word_state(words[j]) != SHMIPC__OWNED || shmipc__word_owner(words[j]) != 1);
+    }
+    ex_outcome(got[2]);
+}
+
 /* ---- an index that has another owner since: a late sweeper leaves his blocks alone ---- */
 
 static void late_sweeper(void *arg)
@@ -383,7 +431,27 @@ static void sweep_and_succeed(void *arg)
     use(&b, h, TWO, 8);
     ex_assert(shmipc__block_free(&b, h, 1) == 0);
 }
-static void final_reused(void) { audit(0); }
+static void sweep_and_open(void *arg)
+{
+    shmipc__blocks b = blocks_of(3);
+    uint64_t h, was = 1;
+    int rc;
+    (void)arg;
+    ex_assert(shmipc__blocks_sweep(&b, 1, &questions) == 0);
+    if (!shmipc__cas_relaxed_u64(&entry, &was, 2)) return;
+    b = blocks_of(1);
+    rc = shmipc__block_alloc(&b, ONE, &h);
+    ex_assert(rc == 0 || rc == SHMIPC_ENOSPC); /* the late sweeper may be closing the only extent */
+    if (rc) return;
+    use(&b, h, ONE, 8);
+    ex_assert(shmipc__block_free(&b, h, 1) == 0);
+    got[1] = 1;
+}
+static void final_reused(void)
+{
+    audit(0);
+    ex_outcome(got[1]);
+}
 
 /* ---- stops: whoever stops, the others get blocks ---- */
 
@@ -434,7 +502,7 @@ int main(int argc, char **argv)
     ex_thread(m, "appender 2", append, (void *)2);
     ex_thread(m, "looker", look, (void *)3);
 
-    m = begin("blocks: words in a table", setup_appended, final_appended, 1);
+    m = begin("blocks: words in a table", setup_appended, final_nine, 1);
     ex_thread(m, "opener", open_nine, (void *)2);
     ex_thread(m, "user", user_ninth, (void *)1);
 
@@ -442,19 +510,14 @@ int main(int argc, char **argv)
     ex_thread(m, "user", user_two, (void *)1);
     ex_thread(m, "closer", trim, (void *)2);
 
-    m = begin("blocks: closed and opened for another class", setup_open, final_empty, 1);
-    ex_thread(m, "user", user_two, (void *)1);
-    ex_thread(m, "changer", trim_and_use, (void *)2);
-
     m = begin("blocks: closed and opened for a smaller class", setup_open, final_sure, 1);
     ex_thread(m, "user", user_sure, (void *)1);
     ex_thread(m, "closer", close_it, (void *)2);
     ex_thread(m, "opener", split, (void *)3);
 
-    m = begin("blocks: a closer gives up", setup_open, NULL, 1);
-    ex_thread(m, "user of both", user_both, (void *)1);
-    ex_thread(m, "closer", close_it, (void *)2);
-    ex_thread(m, "user of the first", user_first, (void *)3);
+    m = begin("blocks: a closer looks again", setup_aside, final_closed, 1);
+    ex_thread(m, "user", take_and_free, (void *)1);
+    ex_thread(m, "closer", close_aside, (void *)2);
 
     m = begin("blocks: the last two are freed", setup_full, final_closed, 1);
     ex_thread(m, "user 1", free_mine, (void *)1);
@@ -474,6 +537,11 @@ int main(int argc, char **argv)
     ex_thread(m, "sweeper", sweep, (void *)2);
     ex_thread(m, "user", user_first, (void *)3);
 
+    m = begin("blocks: a sweep beside a closer", setup_open, final_unnamed, 1);
+    ex_killable(m, ex_thread(m, "owner", user_first, (void *)1), 1);
+    ex_thread(m, "sweeper", sweep, (void *)2);
+    ex_thread(m, "closer", close_it, (void *)3);
+
     m = begin("blocks: a closer and a sweeper die", setup_open, final_swept, 1);
     ex_killable(m, ex_thread(m, "closer", mortal_closer, NULL), 2);
     ex_killable(m, ex_thread(m, "sweeper 2", sweep, (void *)2), 2);
@@ -483,6 +551,10 @@ int main(int argc, char **argv)
     ex_thread(m, "late sweeper", late_sweeper, NULL);
     ex_thread(m, "sweeper and successor", sweep_and_succeed, NULL);
 
+    m = begin("blocks: an index is used again by an opener", setup_opening, final_reused, 1);
+    ex_thread(m, "late sweeper", late_sweeper, NULL);
+    ex_thread(m, "sweeper and successor", sweep_and_open, NULL);
+
     m = begin("blocks: a closer stops", setup_open, NULL, 2);
     ex_stoppable(m, ex_thread(m, "closer", trim, (void *)1), 1);
     ex_thread(m, "user", needs_one, (void *)2);
@@ -490,6 +562,15 @@ int main(int argc, char **argv)
     m = begin("blocks: an opener stops", setup_appended, NULL, 2);
     ex_stoppable(m, ex_thread(m, "opener", user_two, (void *)1), 1);
     ex_thread(m, "user", needs_one, (void *)2);
+
+    m = begin("blocks: closed and opened for another class", setup_open, final_empty, 1);
+    ex_thread(m, "user", user_two, (void *)1);
+    ex_thread(m, "changer", trim_and_use, (void *)2);
+
+    m = begin("blocks: a closer gives up", setup_open, NULL, 1);
+    ex_thread(m, "user of both", user_both, (void *)1);
+    ex_thread(m, "closer", close_it, (void *)2);
+    ex_thread(m, "user of the first", user_first, (void *)3);
 
     for (i = 0; i < models; i++) all[i] = &model[i];
     ex_weaken_these(all, models);
