@@ -915,7 +915,7 @@ static long crash__share_ms;
 /* Hanging survivors cost the whole limit each: a few of them are enough to know. */
 #define CRASH_HANGS 5
 
-/* However short the time of a case, this many steps of it are tried. */
+/* However short the time of a case, this many steps of it are tried, and half as many where nothing shared changes. */
 #define CRASH_LEAST 8
 
 /* One pass over the steps where something shared has just changed (want 1), or over the others (want 0), in an order
@@ -923,12 +923,12 @@ static long crash__share_ms;
 static inline int crash__pass(crash_run *r, const crash__path *t, crash_result *res, int want, long stride,
                               uint64_t end)
 {
-    long i, k;
+    long i, k, least = res->kills + (want ? CRASH_LEAST : CRASH_LEAST / 2);
     int bits = 0;
     while (1L << bits < t->n) bits++;
     if (want && crash__one(r, t, res, t->n - 1)) return -1;
     for (i = 0; i < 1L << bits && res->hang < CRASH_HANGS; i++) {
-        if (res->kills >= CRASH_LEAST && crash_now_ns() >= end) break;
+        if (res->kills >= least && crash_now_ns() >= end) break;
         k = crash__reverse_bits(i, bits);
         if (k >= t->n - 1 || t->want[k] != want || (!want && k % stride) || crash__is_repeat(t, k)) continue;
         if (crash__one(r, t, res, k)) return -1;
