@@ -513,8 +513,8 @@ SHMIPC_API const char *shmipc_ctx_dir(const shmipc_ctx *ctx);
 SHMIPC_API int shmipc_ctx_sweep(shmipc_ctx *ctx, uint32_t max_files);
 
 /* Sleeps in the kernel and removes each segment when its last user is gone, whoever that was and however he ended, or
- * when its time to linger is over; 0 when nothing is left to guard. For a process of its own, with a context that has no
- * segments. SHMIPC_EINTR after a signal, SHMIPC_EBUSY if the scope has a guard already. */
+ * when its time to linger is over; 0 when nothing is left to guard. For a process of its own, with a context that has
+ * no segments. SHMIPC_EINTR after a signal, SHMIPC_EBUSY if the scope has a guard already. */
 SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx);
 
 /* ---------------------------------------------------------------------------------------------

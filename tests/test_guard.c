@@ -1,4 +1,5 @@
-/* The guard (C14): what nobody living holds is removed at once, whoever died, in whatever order, with nobody else there. */
+/* The guard (C14): what nobody living holds is removed at once, whoever died, in whatever order, with nobody else
+ * there. */
 #include "check.h"
 #include "faults.h"
 #define SHMIPC_IMPLEMENTATION
