@@ -10,7 +10,8 @@
 
 #include "crashstep.h"
 
-enum { EXTENTS = 6, SIZE = 2 << 20, PAGE = 4096, BLOCK = 20000, EACH = 3, NAMES = 4, EDGE = 32 };
+enum { EXTENTS = 6, SIZE = 2 << 20, PAGE = 4096, NAMES = 4, EDGE = 32 };
+enum { BLOCK = 20000, EACH = 3, SMALL = 7000, MOST = 9 }; /* sizes, and how many are in an extent */
 enum { SURVIVOR_ID = 1, VICTIM_ID, GHOST_ID };
 enum { NAMED, REMOVED, FINISHED }; /* notes of the victim: it published, it removed, it came to its end */
 
@@ -22,6 +23,8 @@ typedef struct {
 static unsigned char *base;
 static table *shared;
 static shmipc__blocks mine, his, ghost;
+static uint64_t block_size; /* of this case */
+static int each;            /* blocks in an extent: three, or nine, the word of the last in a table */
 
 /* ---- the file system: what is not reserved holds nothing --------------------------------------------------------- */
 
@@ -41,6 +44,17 @@ static int punch(void *arg, uint64_t offset, uint64_t len)
     return SHMIPC_OK;
 }
 
+/* Even reading allocates a page: none is there that was not reserved. */
+static int all_is_reserved(void)
+{
+    unsigned char there[SIZE / PAGE];
+    int p;
+    if (mincore(base, SIZE, there)) abort();
+    for (p = 0; p < SIZE / PAGE; p++)
+        if ((there[p] & 1) && !shared->backed[p]) return 0;
+    return 1;
+}
+
 static void open_blocks(shmipc__blocks *b, uint32_t owner, int make)
 {
     memset(b, 0, sizeof *b);
@@ -58,14 +72,14 @@ static void open_blocks(shmipc__blocks *b, uint32_t owner, int make)
 static void write_edges(unsigned char *at, int i)
 {
     memset(at, 'a' + i, EDGE);
-    memset(at + BLOCK - EDGE, 'a' + i, EDGE);
+    memset(at + block_size - EDGE, 'a' + i, EDGE);
 }
 
 static int edges_are(const unsigned char *at, int i)
 {
     unsigned char want[EDGE];
     memset(want, 'a' + i, EDGE);
-    return !memcmp(at, want, EDGE) && !memcmp(at + BLOCK - EDGE, want, EDGE);
+    return !memcmp(at, want, EDGE) && !memcmp(at + block_size - EDGE, want, EDGE);
 }
 
 /* Takes a block, fills it, names it by one store, and leaves it to the table. */
@@ -73,7 +87,7 @@ static int publish(shmipc__blocks *b, int i)
 {
     uint64_t handle, size;
     void *at;
-    int rc = shmipc__block_alloc(b, BLOCK, &handle);
+    int rc = shmipc__block_alloc(b, block_size, &handle);
     if (!rc) rc = shmipc__block_at(b, handle, &at, &size);
     if (rc) return rc;
     write_edges((unsigned char *)at, i);
@@ -124,27 +138,30 @@ static void must(int ok)
 
 static void setup(crash_run *r)
 {
-    uint64_t h[EACH];
+    uint64_t h[MOST];
     int i;
+    block_size = has(r, "nine") ? SMALL : BLOCK;
+    each = has(r, "nine") ? MOST : EACH;
     if (madvise(base, SIZE, MADV_REMOVE)) abort();
     memset(shared, 0, sizeof *shared);
     open_blocks(&mine, SURVIVOR_ID, 1);
     open_blocks(&ghost, GHOST_ID, 0);
     if (has(r, "one")) must(publish(&mine, 0) == SHMIPC_OK);
     if (has(r, "full"))
-        for (i = 0; i < EACH; i++) must(publish(&mine, i) == SHMIPC_OK);
+        for (i = 0; i < each; i++) must(publish(&mine, i) == SHMIPC_OK);
     if (has(r, "open")) must(publish(&mine, 0) == SHMIPC_OK && removed(&mine, 0) == SHMIPC_OK);
     if (has(r, "closed")) { /* an extent that was used and given back */
-        for (i = 0; i < EACH; i++) must(shmipc__block_alloc(&mine, BLOCK, &h[i]) == SHMIPC_OK);
-        for (i = 0; i < EACH; i++) must(shmipc__block_free(&mine, h[i], SURVIVOR_ID) == SHMIPC_OK);
+        for (i = 0; i < each; i++) must(shmipc__block_alloc(&mine, block_size, &h[i]) == SHMIPC_OK);
+        for (i = 0; i < each; i++) must(shmipc__block_free(&mine, h[i], SURVIVOR_ID) == SHMIPC_OK);
         shmipc__blocks_trim(&mine);
     }
     if (has(r, "ghost")) { /* it died with a block of its own, and between naming one and leaving it to the table */
-        must(shmipc__block_alloc(&ghost, BLOCK, &h[0]) == SHMIPC_OK && publish(&ghost, 2) == SHMIPC_OK);
+        must(shmipc__block_alloc(&ghost, block_size, &h[0]) == SHMIPC_OK && publish(&ghost, 2) == SHMIPC_OK);
         must(shmipc__block_pass(&ghost, shared->name[2], 0, GHOST_ID) == SHMIPC_OK);
     }
     crash_watch(r, base, sizeof(shmipc__region) + EXTENTS * sizeof(shmipc__extent));
     crash_watch(r, shared, sizeof *shared);
+    if (has(r, "nine")) crash_watch(r, base + 65536 + 64, 64); /* the first table */
 }
 
 static void enter(crash_run *r)
@@ -165,7 +182,7 @@ static void publish_one(crash_run *r)
 static void take_and_free(crash_run *r)
 {
     uint64_t a, b;
-    if (shmipc__block_alloc(&his, BLOCK, &a) || shmipc__block_alloc(&his, BLOCK, &b)) return;
+    if (shmipc__block_alloc(&his, block_size, &a) || shmipc__block_alloc(&his, block_size, &b)) return;
     if (shmipc__block_free(&his, a, VICTIM_ID) || shmipc__block_free(&his, b, VICTIM_ID)) return;
     crash_note(r, FINISHED, 1);
 }
@@ -208,7 +225,7 @@ static void check_names(crash_run *r)
         if (!shared->name[i]) continue;
         CRASH_EXPECT(r, lost, shmipc__block_at(&mine, shared->name[i], &at, &size) == SHMIPC_OK);
         if (shmipc__block_at(&mine, shared->name[i], &at, &size)) continue;
-        CRASH_EXPECT(r, torn, size >= BLOCK && edges_are((unsigned char *)at, i));
+        CRASH_EXPECT(r, torn, size >= block_size && edges_are((unsigned char *)at, i));
         CRASH_EXPECT(r, lost, is_backed(at, size));
     }
 }
@@ -220,7 +237,7 @@ static void use_two(crash_run *r)
     void *at[2];
     int i;
     for (i = 0; i < 2; i++) {
-        CRASH_EXPECT(r, other, shmipc__block_alloc(&mine, BLOCK, &h[i]) == SHMIPC_OK);
+        CRASH_EXPECT(r, other, shmipc__block_alloc(&mine, block_size, &h[i]) == SHMIPC_OK);
         CRASH_EXPECT(r, other, shmipc__block_at(&mine, h[i], &at[i], &size) == SHMIPC_OK);
         if (r->page->other) return;
         CRASH_EXPECT(r, other, is_backed(at[i], size));
@@ -259,10 +276,10 @@ static int data_pages(void)
 /* Every extent can be had, each block once. */
 static void use_everything(crash_run *r)
 {
-    uint64_t h[EXTENTS * EACH + 1];
+    uint64_t h[EXTENTS * MOST + 1];
     int n = 0, i;
-    while (n <= EXTENTS * EACH && shmipc__block_alloc(&mine, BLOCK, &h[n]) == SHMIPC_OK) n++;
-    CRASH_EXPECT(r, leaked, n == EXTENTS * EACH);
+    while (n <= EXTENTS * each && shmipc__block_alloc(&mine, block_size, &h[n]) == SHMIPC_OK) n++;
+    CRASH_EXPECT(r, leaked, n == EXTENTS * each);
     for (i = 0; i < n; i++) CRASH_EXPECT(r, other, shmipc__block_free(&mine, h[i], SURVIVOR_ID) == SHMIPC_OK);
 }
 
@@ -271,6 +288,7 @@ static void close_books(crash_run *r)
     int i, names = 0;
     if (r->mode == CRASH_FREEZE) CRASH_EXPECT(r, other, crash_noted(r, FINISHED));
     CRASH_EXPECT(r, other, sweep(&mine, VICTIM_ID) == SHMIPC_OK && sweep(&mine, GHOST_ID) == SHMIPC_OK);
+    CRASH_EXPECT(r, other, all_is_reserved());
     if (crash_noted(r, NAMED)) CRASH_EXPECT(r, lost, shared->name[3]);
     if (crash_noted(r, REMOVED)) CRASH_EXPECT(r, twice, !shared->name[0]);
     crash_saw(r, shared->name[3] || (has(r, "one") && !shared->name[0]) ? 1 : 0);
@@ -282,6 +300,7 @@ static void close_books(crash_run *r)
     use_everything(r);
     shmipc__blocks_trim(&mine);
     CRASH_EXPECT(r, leaked, owned_blocks(r) == 0 && data_pages() == 0);
+    CRASH_EXPECT(r, other, all_is_reserved());
 }
 
 /* Beside a stopped victim: takes a block where he is about to do something, and keeps it until he has gone on. */
@@ -314,6 +333,7 @@ static void check(crash_run *r)
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static const char *const all[] = { "open", "empty", "one", "full", "closed", "one ghost", "closed ghost", NULL };
+static const char *const nine[] = { "nine", "nine closed", "nine open", NULL };
 static const char *const some[] = { "one", "one ghost", "one closed", NULL };
 static const char *const ghosts[] = { "ghost", "one ghost", "closed ghost", NULL };
 static const char *const roles[] = { "owner", "sweeper", "trimmer", NULL };
@@ -326,6 +346,7 @@ static const char *const roles[] = { "owner", "sweeper", "trimmer", NULL };
 
 static const crash_op ops[] = {
     ROW("trim", all, 1, trim),
+    ROW("take and free", nine, 1, take_and_free),
     ROW("publish", all, 3, publish_one),
     ROW("take and free", all, 1, take_and_free),
     ROW("remove", some, 3, remove_one),
