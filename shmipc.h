@@ -1961,7 +1961,8 @@ SHMIPC__INLINE int shmipc__lane_get_inline(shmipc_lane_reader *r, const shmipc__
 }
 
 #if SHMIPC_WORD_BITS == 64
-/* Hazard word 0 is for copying, so that recv works with all views out; 1 .. budget are the views. */
+/* Hazard word 0 is for copying, so that recv works with all views out; 1 .. budget are the views. view: 0 copies the
+ * chunk to buf, 1 leaves a view, 2 leaves the chunk pinned by word 0 for a copy that the caller makes. */
 static int shmipc__lane_get_chunk(shmipc_lane_reader *r, const uint64_t *slot, uint64_t word, void *buf, uint32_t cap,
                                   int view, shmipc_lane_msg *m)
 {
@@ -1969,7 +1970,7 @@ static int shmipc__lane_get_chunk(shmipc_lane_reader *r, const uint64_t *slot, u
     uint64_t *hazard;
     int rc = SHMIPC_OK;
     if (!c || c > r->map.n_chunks || !r->record) return SHMIPC_ECORRUPT;
-    if (view) {
+    if (view == 1) {
         for (i = 1; i <= r->map.budget && (r->pins >> (i - 1) & 1u); i++) {}
         if (i > r->map.budget) return SHMIPC_EBUSY;
     }
@@ -1987,8 +1988,8 @@ static int shmipc__lane_get_chunk(shmipc_lane_reader *r, const uint64_t *slot, u
         else if (!view && m->len > cap) rc = SHMIPC_EMSGSIZE;
         else if (!view && m->len) shmipc__copy_out(buf, chunk + SHMIPC__LINE / 4, m->len);
     }
-    if (!rc && view) r->pins |= 1u << (i - 1);
-    else shmipc__store_release_u64(hazard, 0); /* L8 */
+    if (!rc && view == 1) r->pins |= 1u << (i - 1);
+    if (rc || !view) shmipc__store_release_u64(hazard, 0); /* L8 */
     return rc;
 }
 #endif
@@ -2948,6 +2949,13 @@ SHMIPC__UNUSED static int shmipc__os_stat(shmipc__os_file f, shmipc__os_info *in
     return SHMIPC_OK;
 }
 
+/* Bytes of memory behind the file; 0 if that cannot be found out. */
+SHMIPC__UNUSED static uint64_t shmipc__os_backed(shmipc__os_file f)
+{
+    struct stat st;
+    return fstat((int)f, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 /* 1 if the descriptor is open and still that file. A question that cannot fail otherwise, so tests do not make it. */
 SHMIPC__UNUSED static int shmipc__os_is(shmipc__os_file f, const uint64_t id[2], uint64_t *links)
 {
@@ -3315,10 +3323,18 @@ typedef struct shmipc__handle {
     uint64_t id[2];
 } shmipc__handle;
 
+/* Something of a header above this one that hangs off a context: closed before the context's segments are. */
+typedef struct shmipc__dependent {
+    struct shmipc__dependent *prev, *next;
+    void (*close)(struct shmipc__dependent *self); /* takes itself off the list */
+} shmipc__dependent;
+
 struct shmipc_ctx {
     shmipc_ctx *next;         /* all contexts of the process, for the fork handler */
-    shmipc__os_mutex mutex;   /* guards `segments`, `detail`, `sweep_at`; never held over a wait */
+    shmipc__os_mutex mutex;   /* guards `segments` to `bells`, `detail`, `sweep_at`; never held over a wait */
     shmipc_segment *segments;
+    shmipc__dependent *dependents;
+    shmipc_segment *bells;    /* the scope's table of bells, once somebody here has waited or woken */
     shmipc__handle dir, lock, probe; /* `lock` carries the life and is never mapped */
     unsigned char *registry;  /* mapped through `probe` */
     uint64_t known;           /* bytes of the registry that we have seen reserved */
@@ -3762,6 +3778,7 @@ SHMIPC_API int shmipc_ctx_open(shmipc_ctx **out, const shmipc_ctx_config *cfg)
 SHMIPC_API void shmipc_ctx_close(shmipc_ctx *ctx)
 {
     if (!ctx) return;
+    while (ctx->dependents) ctx->dependents->close(ctx->dependents);
     while (ctx->segments) shmipc_segment_close(ctx->segments);
     shmipc__ctx_delist(ctx);
     shmipc__ctx_free(ctx);
@@ -3770,6 +3787,27 @@ SHMIPC_API void shmipc_ctx_close(shmipc_ctx *ctx)
 SHMIPC_API const char *shmipc_ctx_detail(shmipc_ctx *ctx) { return ctx ? ctx->detail : "no context"; }
 SHMIPC_API uint64_t shmipc_ctx_life(const shmipc_ctx *ctx) { return ctx ? ctx->life : 0; }
 SHMIPC_API const char *shmipc_ctx_dir(const shmipc_ctx *ctx) { return ctx ? ctx->path : ""; }
+
+SHMIPC__UNUSED static void shmipc__depend(shmipc_ctx *ctx, shmipc__dependent *d)
+{
+    shmipc__os_mutex_lock(&ctx->mutex);
+    d->prev = NULL;
+    d->next = ctx->dependents;
+    if (d->next) d->next->prev = d;
+    ctx->dependents = d;
+    shmipc__os_mutex_unlock(&ctx->mutex);
+}
+
+/* In a child of fork the mutex may be held for ever by a thread of the parent, and nobody else is there. */
+SHMIPC__UNUSED static void shmipc__depend_no_more(shmipc_ctx *ctx, shmipc__dependent *d)
+{
+    int alone = shmipc__ctx_forked(ctx);
+    if (!alone) shmipc__os_mutex_lock(&ctx->mutex);
+    if (d->next) d->next->prev = d->prev;
+    if (d->prev) d->prev->next = d->next;
+    else ctx->dependents = d->next;
+    if (!alone) shmipc__os_mutex_unlock(&ctx->mutex);
+}
 
 /* ---- sweeping and guarding ---- */
 
@@ -5676,6 +5714,66 @@ SHMIPC__UNUSED static int shmipc__wait(shmipc__waiter *w, shmipc__wait_item *ite
     }
     shmipc__wait_learn(w, shmipc__os_now_ns() - start, found);
     return shmipc__wait_end(w, items, n, found);
+}
+
+/* ---- the scope's bells: a segment of their own, which lives while anybody has it open ---- */
+
+#define SHMIPC__BELLS_NAME ".shmipc/bells"
+#define SHMIPC__BELLS_KIND 0x6c6c6562u /* "bell" */
+
+static int shmipc__bells_give_back(shmipc_segment *s, uint32_t index, uint64_t life)
+{
+    void *at;
+    uint32_t i;
+    int rc = shmipc_segment_at(s, 0, SHMIPC__BELLS_MAX * sizeof(shmipc__bell), &at);
+    for (i = 0; !rc && i < SHMIPC__BELLS_MAX; i++) {
+        uint64_t seen = life;
+        if (shmipc__load_relaxed_u64(&((shmipc__bell *)at)[i].owner) != life) continue;
+        (void)shmipc__cas_acqrel_u64(&((shmipc__bell *)at)[i].owner, &seen, 0); /* [B1] */
+    }
+    (void)index;
+    return rc;
+}
+
+static int shmipc__bells_validate(shmipc_segment *s)
+{
+    void *at;
+    return shmipc_segment_at(s, 0, SHMIPC__BELLS_MAX * sizeof(shmipc__bell), &at);
+}
+
+static const shmipc_kind shmipc__bells_kind = {
+    SHMIPC__BELLS_KIND, 1, "bells", shmipc__bells_validate, shmipc__bells_give_back, NULL, NULL};
+
+/* Two threads may come here at once: the first to store wins. */
+SHMIPC__UNUSED static int shmipc__ctx_bells(shmipc_ctx *ctx, shmipc__bells *out)
+{
+    shmipc_segment_config cfg;
+    shmipc_segment *s, *surplus = NULL;
+    void *at;
+    int rc = SHMIPC_OK;
+    shmipc__os_mutex_lock(&ctx->mutex);
+    s = ctx->bells;
+    shmipc__os_mutex_unlock(&ctx->mutex);
+    if (!s) {
+        shmipc_segment_config_init(&cfg);
+        cfg.mode = SHMIPC_OPEN_OR_CREATE;
+        cfg.capacity = SHMIPC__CAPACITY_MAX;
+        cfg.size = SHMIPC__BELLS_MAX * sizeof(shmipc__bell);
+        cfg.kind = &shmipc__bells_kind;
+        rc = shmipc_segment_open(ctx, SHMIPC__BELLS_NAME, &cfg, &s);
+        if (rc) return rc;
+        shmipc__os_mutex_lock(&ctx->mutex);
+        if (ctx->bells) surplus = s;
+        else ctx->bells = s;
+        s = ctx->bells;
+        shmipc__os_mutex_unlock(&ctx->mutex);
+        shmipc_segment_close(surplus);
+    }
+    rc = shmipc_segment_at(s, 0, SHMIPC__BELLS_MAX * sizeof(shmipc__bell), &at);
+    if (rc) return rc;
+    out->at = (shmipc__bell *)at;
+    out->count = SHMIPC__BELLS_MAX;
+    return SHMIPC_OK;
 }
 
 #endif /* SHMIPC_RINGS_ONLY */
