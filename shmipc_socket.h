@@ -933,13 +933,18 @@ static int shmipc__socket_waiter(shmipc_socket *s)
     return SHMIPC_OK;
 }
 
-/* Once a slice: looks after a few of the channel's attachments. One that waits for an answer looks at more. */
-static void shmipc__socket_tend(shmipc_socket *s, int64_t now)
+/* Once a slice, not before each sleep: are we still who we were, and is somebody dead? Looks after a few of the
+ * channel's attachments; one that waits for an answer looks at more. */
+static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
 {
-    if (now - s->swept_ns < SHMIPC__SLICE_NS) return;
+    int rc;
+    if (now - s->swept_ns < SHMIPC__SLICE_NS) return SHMIPC_OK;
+    rc = shmipc_ctx_check(s->ctx);
+    if (rc) return rc;
     s->swept_ns = now;
     (void)shmipc__segment_sweep_some(s->segment, s->swept, (uint32_t)s->probes);
     s->swept = (s->swept + (uint32_t)s->probes) % s->segment->head.capacity;
+    return SHMIPC_OK;
 }
 
 /* Looks until it is over; never sleeps. */
@@ -948,6 +953,7 @@ static int shmipc__socket_spin(shmipc_socket *s, shmipc__wait_item *items, uint3
     uint32_t i;
     for (;;) {
         int64_t now;
+        int rc;
         for (i = 0; i < 256; i++) {
             int found = shmipc__wait_look(items, n);
             if (found) return found;
@@ -955,11 +961,13 @@ static int shmipc__socket_spin(shmipc_socket *s, shmipc__wait_item *items, uint3
         }
         now = shmipc__os_now_ns();
         if (now >= until) return SHMIPC_ETIMEDOUT;
-        shmipc__socket_tend(s, now);
+        rc = shmipc__socket_tend(s, now);
+        if (rc) return rc;
     }
 }
 
-/* Waits until one of the items has a result: SHMIPC_OK, SHMIPC_ETIMEDOUT, SHMIPC_EINTR. All had a first look already. */
+/* Waits until one of the items has a result: SHMIPC_OK, SHMIPC_ETIMEDOUT, SHMIPC_EINTR, or that we are not alive to
+ * others any more. All had a first look already. */
 static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint32_t n, int64_t timeout_ns)
 {
     int64_t start, now, until, slice;
@@ -967,12 +975,14 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
     int rc;
     for (i = 0; i < n; i++) items[i].result = 0;
     if (timeout_ns == 0) return SHMIPC_ETIMEDOUT;
-    rc = shmipc_ctx_check(s->ctx);
-    if (!rc && s->wait != SHMIPC_WAIT_SPIN) rc = shmipc__socket_waiter(s);
-    if (rc) return rc;
     now = start = shmipc__os_now_ns();
     until = timeout_ns < 0 || timeout_ns > INT64_MAX - start ? INT64_MAX : start + timeout_ns;
-    if (s->wait == SHMIPC_WAIT_SPIN) return shmipc__socket_spin(s, items, n, until) < 0 ? SHMIPC_ETIMEDOUT : SHMIPC_OK;
+    if (s->wait == SHMIPC_WAIT_SPIN) {
+        rc = shmipc__socket_spin(s, items, n, until);
+        return rc > 0 ? SHMIPC_OK : rc;
+    }
+    rc = shmipc__socket_waiter(s);
+    if (rc) return rc;
     for (;;) {
         slice = until - now < SHMIPC__SLICE_NS ? until - now : SHMIPC__SLICE_NS;
         if (s->wait == SHMIPC_WAIT_SLEEP) s->waiter.spin_ns = 0;
@@ -981,7 +991,8 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
         if (rc != SHMIPC_ETIMEDOUT) break;
         now = shmipc__os_now_ns();
         if (now >= until) break;
-        shmipc__socket_tend(s, now);
+        rc = shmipc__socket_tend(s, now);
+        if (rc) break;
     }
     shmipc__store_relaxed_u64(&s->place->waits, s->stats.waits);
     return rc > 0 ? SHMIPC_OK : rc;
