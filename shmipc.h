@@ -3940,6 +3940,8 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
 
 #define SHMIPC__SEGMENT_MAGIC 0x31474553434d4853u /* "SHMCSEG1" */
 #define SHMIPC__SEGMENT_SUFFIX ".seg"
+#define SHMIPC__RESERVED ".shmipc/"        /* how names of our own segments begin */
+#define SHMIPC__BELLS_KIND 0x6c6c6562u     /* "bell" */
 #define SHMIPC__K_DEAD 1u
 enum { SHMIPC__TABLE_AT = 512, SHMIPC__CAPACITY_MAX = 4096, SHMIPC__PARAMS_MAX = 4096, SHMIPC__SAFE_MAX = 180 };
 enum { SHMIPC__AGAIN = 1, SHMIPC__GONE = 2, SHMIPC__STAYS = 3 }; /* private results, positive */
@@ -4477,8 +4479,12 @@ SHMIPC_API void shmipc_segment_config_init(shmipc_segment_config *cfg)
 static int shmipc__segment_arguments(shmipc_ctx *ctx, const char *name, const shmipc_segment_config *cfg)
 {
     const char *fault = name ? shmipc__name_fault(name, cfg->name_len ? cfg->name_len : strlen(name)) : "is NULL";
+    int ours = cfg->kind && cfg->kind->kind == SHMIPC__BELLS_KIND;
     uint64_t max = cfg->max_size ? cfg->max_size : cfg->size;
     if (fault) return shmipc__fail(ctx, SHMIPC_EINVAL, "name %s", fault);
+    if (!ours && strncmp(name, SHMIPC__RESERVED, sizeof SHMIPC__RESERVED - 1) == 0) {
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "names that begin with \"" SHMIPC__RESERVED "\" are the library's own");
+    }
     if (cfg->mode < SHMIPC_OPEN || cfg->mode > SHMIPC_OPEN_OR_CREATE) {
         return shmipc__fail(ctx, SHMIPC_EINVAL, "mode is unknown");
     }
@@ -5718,8 +5724,7 @@ SHMIPC__UNUSED static int shmipc__wait(shmipc__waiter *w, shmipc__wait_item *ite
 
 /* ---- the scope's bells: a segment of their own, which lives while anybody has it open ---- */
 
-#define SHMIPC__BELLS_NAME ".shmipc/bells"
-#define SHMIPC__BELLS_KIND 0x6c6c6562u /* "bell" */
+#define SHMIPC__BELLS_NAME SHMIPC__RESERVED "bells"
 
 static int shmipc__bells_give_back(shmipc_segment *s, uint32_t index, uint64_t life)
 {

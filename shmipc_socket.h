@@ -56,11 +56,12 @@
  *
  * WHAT A DEATH DOES
  *
- * A killed publisher: its lane keeps what it had published; the next publisher takes the lane over. A killed subscriber:
- * its views are given back. A killed pusher: what it pushed stays. A killed puller: what it had taken and not released
- * is delivered again, `redelivered` says how often. A killed replier: its request is not executed again, the requester
- * gets SHMIPC_EPEERDEAD. A killed requester: its requests are dropped. All within a tenth of a second, as long as
- * somebody waits on the channel; else at the next call that waits, opens or closes. A stopped process is never robbed.
+ * A killed publisher: its lane keeps what it had published; the next publisher takes the lane over. A killed
+ * subscriber: its views are given back. A killed pusher: what it pushed stays. A killed puller: what it had taken and
+ * not released is delivered again, `redelivered` says how often. A killed replier: its request is not executed again,
+ * the requester gets SHMIPC_EPEERDEAD. A killed requester: its requests are dropped. All within a tenth of a second,
+ * as long as somebody waits on the channel; else at the next call that waits, opens or closes. A stopped process is
+ * never robbed.
  *
  * Licence: MIT, at the end of shmipc.h.
  */
@@ -103,7 +104,7 @@ typedef struct shmipc_aead {
 /* What the channel fixes (its first owner decides; 0 adopts the channel's or the default; another value than the
  * channel's is SHMIPC_EMISMATCH): depth, max_message, sealed or not. All else is this socket's own. */
 typedef struct shmipc_socket_config {
-    uint32_t depth;            /* messages kept, rounded up to a power of two; PUB 64, PUSH 1024, REQ 256, at most 2^15 */
+    uint32_t depth; /* messages kept, rounded up to a power of two; PUB 64, PUSH 1024, REQ 256, at most 2^15 */
     uint32_t history;          /* SUB: begin with the last N messages of each living publisher                       */
     uint64_t max_message;      /* bytes; 16 MiB, at most 2^31 - 4096; memory only for what is sent                    */
     uint64_t max_memory;       /* what a new channel may ever use; 8 GiB (512 MiB in 32-bit processes)              */
@@ -174,22 +175,24 @@ typedef struct shmipc_peer {
 
 SHMIPC_API void shmipc_socket_config_init(shmipc_socket_config *cfg);
 
-/* Joins the channel of that name, or makes it. cfg may be NULL. Never waits unless connect_ns says so. SHMIPC_EKIND: the
- * name is in use for another pattern. SHMIPC_EMISMATCH: an option differs. SHMIPC_ETABLE: capacity is used up. */
+/* Joins the channel of that name, or makes it. cfg may be NULL. Never waits unless connect_ns says so. SHMIPC_EKIND:
+ * the name is in use for another pattern. SHMIPC_EMISMATCH: an option differs. SHMIPC_ETABLE: capacity is used up. */
 SHMIPC_API int shmipc_pub_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
 SHMIPC_API int shmipc_sub_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
-SHMIPC_API int shmipc_push_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
-SHMIPC_API int shmipc_pull_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
+SHMIPC_API int shmipc_push_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name,
+                                const shmipc_socket_config *cfg);
+SHMIPC_API int shmipc_pull_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name,
+                                const shmipc_socket_config *cfg);
 SHMIPC_API int shmipc_req_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
 SHMIPC_API int shmipc_rep_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
 
-/* Gives up the socket and sets *s to NULL. Never waits. What was sent stays for those who are there; what a PULL took and
- * a REP received and did not answer is as if this process had died. Views stay valid until they are released. */
+/* Gives up the socket and sets *s to NULL. Never waits. What was sent stays for those who are there; what a PULL took
+ * and a REP received and did not answer is as if this process had died. Views stay valid until they are released. */
 SHMIPC_API void shmipc_close(shmipc_socket **s);
 
 /* PUB: never waits, never fails for its subscribers' sake. PUSH and REQ: SHMIPC_EFULL when the queue is full, after
- * timeout_ns. REP: answers the request received last; SHMIPC_ESTATE if there is none, SHMIPC_OK also if the requester no
- * longer wants it. REQ: abandons the request before. SHMIPC_EMSGSIZE above max_message. SHMIPC_ENOSPC: no memory. */
+ * timeout_ns. REP: answers the request received last; SHMIPC_ESTATE if there is none, SHMIPC_OK also if the requester
+ * no longer wants it. REQ: abandons the request before. SHMIPC_EMSGSIZE above max_message. SHMIPC_ENOSPC: no memory. */
 SHMIPC_API int shmipc_send(shmipc_socket *s, const void *data, size_t len, int64_t timeout_ns);
 SHMIPC_API int shmipc_send_tag(shmipc_socket *s, const void *data, size_t len, uint32_t tag, int64_t timeout_ns);
 /* PUB only: up to 255 bytes of any value, which subscribers filter by. */
@@ -205,8 +208,8 @@ SHMIPC_API int shmipc_loan_commit(shmipc_loan *loan, int64_t timeout_ns);
 SHMIPC_API int shmipc_loan_discard(shmipc_loan *loan);
 
 /* Copies the next message to buf. SHMIPC_ETIMEDOUT. SHMIPC_EMSGSIZE: longer than cap; it stays (shmipc_take shows it).
- * REQ: the reply; SHMIPC_ESTATE without a request, SHMIPC_EPEERDEAD if the replier died over it, SHMIPC_ETIMEDOUT leaves
- * the request pending. REP: the request, which is to be answered. */
+ * REQ: the reply; SHMIPC_ESTATE without a request, SHMIPC_EPEERDEAD if the replier died over it, SHMIPC_ETIMEDOUT
+ * leaves the request pending. REP: the request, which is to be answered. */
 SHMIPC_API int shmipc_recv(shmipc_socket *s, void *buf, size_t cap, size_t *len, int64_t timeout_ns);
 /* The same, with all that is known of the message; msg->data points to buf. */
 SHMIPC_API int shmipc_recv_msg(shmipc_socket *s, void *buf, size_t cap, shmipc_msg *msg, int64_t timeout_ns);
@@ -216,8 +219,8 @@ SHMIPC_API int shmipc_take(shmipc_socket *s, shmipc_msg *msg, int64_t timeout_ns
 SHMIPC_API int shmipc_release(shmipc_msg *msg);
 /* PULL: hands it on to another; counted. */
 SHMIPC_API int shmipc_reject(shmipc_msg *msg);
-/* SUB and PULL: up to `count` messages one after the other into buf, each at a multiple of 8; msgs[i].data points there.
- * Waits for the first only; how many. */
+/* SUB and PULL: up to `count` messages one after the other into buf, each at a multiple of 8; msgs[i].data points
+ * there. Waits for the first only; how many. */
 SHMIPC_API int shmipc_recv_many(shmipc_socket *s, void *buf, size_t cap, shmipc_msg *msgs, uint32_t count,
                                 int64_t timeout_ns);
 
@@ -248,10 +251,11 @@ SHMIPC_API int shmipc_poll(shmipc_poll_item *items, uint32_t count, int64_t time
 SHMIPC_API int shmipc_fd(shmipc_socket *s);
 SHMIPC_API int shmipc_fd_arm(shmipc_socket *s);
 
-/* SHMIPC_CDEF_END */
-
-/* For shmipc_ctx_config.kinds, so that a sweep of the whole directory understands channels that nobody is attached to. */
+/* For shmipc_ctx_config.kinds, so that a sweep of the whole directory understands channels that nobody is attached
+ * to. */
 SHMIPC_API const shmipc_kind *const *shmipc_socket_kinds(uint32_t *count);
+
+/* SHMIPC_CDEF_END */
 
 #ifdef __cplusplus
 }
@@ -262,6 +266,14 @@ SHMIPC_API const shmipc_kind *const *shmipc_socket_kinds(uint32_t *count);
 /* ============================================================================================= */
 #if (defined(SHMIPC_IMPLEMENTATION) || defined(SHMIPC_SOCKET_IMPLEMENTATION)) && !defined(SHMIPC__SOCKET_IMPLEMENTED)
 #define SHMIPC__SOCKET_IMPLEMENTED
+
+/* Sockets work with private parts of the core, so both are instantiated in the same file. */
+#ifndef SHMIPC__CORE_IMPLEMENTED
+#ifndef SHMIPC_IMPLEMENTATION
+#define SHMIPC_IMPLEMENTATION
+#endif
+#include "shmipc.h"
+#endif
 
 #if SHMIPC_WORD_BITS != 64 || defined(SHMIPC_RINGS_ONLY)
 #error "shmipc_socket.h needs an operating system and lock-free 64-bit atomics"
@@ -336,8 +348,8 @@ SHMIPC__STATIC_ASSERT(sizeof(shmipc__place) == 128 && offsetof(shmipc__channel, 
 
 /* ---- reply cells ---- */
 
-/* Cell, 128 bytes: word u64, length u32, tag u32, nook u64 and length u64, bell u32 (1 + the requester's, 0 none), -, then
- * 88 bytes of payload. word: id 36 | abandoned 1 | state 3 | requester 12 | replier 12. See >>reqrep. */
+/* Cell, 128 bytes: word u64, length u32, tag u32, nook u64 and length u64, bell u32 (1 + the requester's, 0 none), -,
+ * then 88 bytes of payload. word: id 36 | abandoned 1 | state 3 | requester 12 | replier 12. See >>reqrep. */
 enum { SHMIPC__CELL_FREE, SHMIPC__CELL_WAITING, SHMIPC__CELL_WRITING, SHMIPC__CELL_DONE, SHMIPC__CELL_FAILED };
 enum { SHMIPC__CELL_INLINE = 88 };
 #define SHMIPC__CELL_ABANDONED ((uint64_t)1 << 27)
@@ -461,7 +473,8 @@ static int shmipc__channel_init(shmipc_segment *s, void *arg)
     shmipc__blocks b;
     (void)arg;
     shmipc__store_relaxed_u64(&c->blocks_at, shmipc__channel_blocks_at(s->head.capacity));
-    shmipc__store_relaxed_u64(&c->blocks_size, s->head.max_bytes - s->head.area - shmipc__channel_blocks_at(s->head.capacity));
+    shmipc__store_relaxed_u64(&c->blocks_size,
+                              s->head.max_bytes - s->head.area - shmipc__channel_blocks_at(s->head.capacity));
     shmipc__store_relaxed_u32(&c->extents, SHMIPC__EXTENTS);
     shmipc__store_release_u64(&c->stamp, SHMIPC__CHANNEL_STAMP);
     return shmipc__channel_region(s, c, &b, 1);
@@ -500,8 +513,10 @@ static uint64_t shmipc__params_make(const shmipc_socket *s, uint32_t depth, uint
 
 static int shmipc__params_differ(shmipc_socket *s, const char *what, uint64_t theirs, uint64_t ours)
 {
-    return shmipc__fail(s->ctx, SHMIPC_EMISMATCH, "channel \"%s\" has %s %llu, this socket asks for %llu: give the same, or 0 "
-                        "to adopt the channel's", s->segment->name, what, (unsigned long long)theirs, (unsigned long long)ours);
+    return shmipc__fail(s->ctx, SHMIPC_EMISMATCH,
+                        "channel \"%s\" has %s %llu, this socket asks for %llu: give the same, or 0 "
+                        "to adopt the channel's",
+                        s->segment->name, what, (unsigned long long)theirs, (unsigned long long)ours);
 }
 
 /* Compares what this socket asked for with what the channel has, and adopts it. */
@@ -511,7 +526,8 @@ static int shmipc__params_adopt(shmipc_socket *s, uint64_t word)
     uint64_t max_message = word & SHMIPC__PARAMS_MESSAGE;
     if (!(word & SHMIPC__PARAMS_SET) || depth > SHMIPC__MAX_DEPTH || depth < 4 || !max_message ||
         max_message > SHMIPC__MAX_MESSAGE) return shmipc__socket_fail(s, SHMIPC_ECORRUPT, "reading the parameters");
-    if (s->depth && 1u << shmipc__depth_shift(s->depth) != depth) return shmipc__params_differ(s, "depth", depth, s->depth);
+    if (s->depth && 1u << shmipc__depth_shift(s->depth) != depth)
+        return shmipc__params_differ(s, "depth", depth, s->depth);
     if (s->max_message && s->max_message != max_message) {
         return shmipc__params_differ(s, "max_message", max_message, s->max_message);
     }
@@ -546,7 +562,8 @@ static int shmipc__alive_index(void *segment, uint32_t index)
 }
 
 /* A block that a peer named, bounds checked against the file. */
-static int shmipc__block_reach(shmipc_segment *s, shmipc__blocks *b, uint64_t handle, uint64_t least, void **at, uint64_t *size)
+static int shmipc__block_reach(shmipc_segment *s, shmipc__blocks *b, uint64_t handle, uint64_t least, void **at,
+                               uint64_t *size)
 {
     uint64_t offset;
     void *seen;
@@ -586,7 +603,8 @@ static int shmipc__lane_plan(uint32_t depth, uint32_t capacity, shmipc_lane_conf
     return shmipc_lane_measure(c, sizes);
 }
 
-static int shmipc__lane_place(shmipc_segment *s, shmipc__blocks *b, uint32_t depth, uint64_t handle, shmipc_lane_env *env)
+static int shmipc__lane_place(shmipc_segment *s, shmipc__blocks *b, uint32_t depth, uint64_t handle,
+                              shmipc_lane_env *env)
 {
     shmipc_lane_config c;
     shmipc_lane_sizes sizes;
@@ -846,7 +864,8 @@ static int shmipc__channel_drained(shmipc_segment *s)
     for (i = 0; i < d.queue.config.slots; i++) {
         uint32_t c = (uint32_t)(shmipc__load_acquire_u64(&d.queue.slot[i]) & SHMIPC__QUEUE_CHUNK) - 1u;
         if (c >= d.queue.config.chunks) continue;
-        if ((shmipc__load_acquire_u64(shmipc__queue_chunk(&d.queue, c)) & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING) return 0;
+        if ((shmipc__load_acquire_u64(shmipc__queue_chunk(&d.queue, c)) & SHMIPC__QUEUE_STATE) == SHMIPC__QUEUE_FILLING)
+            return 0;
     }
     return 1;
 }
@@ -999,7 +1018,8 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
 }
 
 /* Waits for one thing. `look` answers 0 for not yet; else what it answered, or the code that ended the wait. */
-static int shmipc__socket_await(shmipc_socket *s, shmipc__gate *gate, int (*look)(void *arg), void *arg, int64_t timeout_ns)
+static int shmipc__socket_await(shmipc_socket *s, shmipc__gate *gate, int (*look)(void *arg), void *arg,
+                                int64_t timeout_ns)
 {
     shmipc__wait_item item;
     int rc;
@@ -1028,7 +1048,8 @@ typedef struct shmipc__parts {
 
 static uint64_t shmipc__parts_size(const shmipc_socket *s, const shmipc__parts *p)
 {
-    return (uint64_t)p->len + (s->sealed ? SHMIPC__SEAL_BYTES : 0) + (p->tag & SHMIPC__TAG_TOPIC ? p->topic_len + 1u : 0);
+    return (uint64_t)p->len + (s->sealed ? SHMIPC__SEAL_BYTES : 0) +
+           (p->tag & SHMIPC__TAG_TOPIC ? p->topic_len + 1u : 0);
 }
 
 /* Associated data: what travels in clear. */
@@ -1108,7 +1129,8 @@ static int shmipc__parts_copy(shmipc_socket *s, shmipc_msg *m, uint32_t tag, voi
     if (s->sealed) {
         size_t n = shmipc__parts_clear(clear, tag, m->topic, m->topic_len);
         shmipc__copy_out(nonce, at, sizeof nonce);
-        rc = s->aead.open(s->aead.arg, nonce, clear, n, at + SHMIPC__SEAL_NONCE, (size_t)m->len - SHMIPC__SEAL_NONCE, buf);
+        rc = s->aead.open(s->aead.arg, nonce, clear, n, at + SHMIPC__SEAL_NONCE, (size_t)m->len - SHMIPC__SEAL_NONCE,
+                          buf);
         if (rc) rc = SHMIPC_ECORRUPT;
     } else if (m->len && buf != m->data) {
         shmipc__copy_out(buf, at, (size_t)m->len);
@@ -1204,7 +1226,8 @@ static int shmipc__nook_fit(shmipc_socket *s, uint64_t *nook, uint64_t size, voi
 {
     uint64_t h = shmipc__load_relaxed_u64(nook), got;
     int rc;
-    if (h && shmipc__block_reach(s->segment, &s->blocks, h, size, at, &got) == SHMIPC_OK && got / 4 <= size) return SHMIPC_OK;
+    if (h && shmipc__block_reach(s->segment, &s->blocks, h, size, at, &got) == SHMIPC_OK && got / 4 <= size)
+        return SHMIPC_OK;
     if (h) shmipc__nook_drop(s, nook);
     if (!shmipc__spare_take(s, size, &h)) {
         rc = shmipc__block_alloc(&s->blocks, size, &h);
@@ -1249,11 +1272,11 @@ static void shmipc__count_dropped(shmipc_socket *s, uint64_t total)
 /* ---------------------------------------------------------------------------------------------
  * >>pubsub  A lane for each publisher; a subscriber reads all lanes in turn
  *
- * The root's directory of lanes only grows. A publisher takes over a lane that nobody writes, or adds one; numbers go on,
- * so subscribers see no seam. A subscriber joins the lanes that are there when it opens, from now on or with history,
- * and later ones from their first message. Looking at a lane without news costs one load of a line that does not move.
- * A large message lies in a block named by the chunk that the lane publishes: whoever pins the chunk pins the block.
- * ------------------------------------------------------------------------------------------- */
+ * The root's directory of lanes only grows. A publisher takes over a lane that nobody writes, or adds one; numbers go
+ * on, so subscribers see no seam. A subscriber joins the lanes that are there when it opens, from now on or with
+ * history, and later ones from their first message. Looking at a lane without news costs one load of a line that does
+ * not move. A large message lies in a block named by the chunk that the lane publishes: whoever pins the chunk pins
+ * the block. ------------------------------------------------------------------------------------------- */
 
 /* Adds a lane to the directory, or finds that the next entry is taken. */
 static int shmipc__lane_add(shmipc_socket *s, uint32_t at)
@@ -1310,8 +1333,8 @@ static void shmipc__pub_stop(shmipc_socket *s)
 static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
 {
     void *payload;
-    int rc = shmipc_lane_loan(&s->writer, size <= s->writer.map.inline_max ? (uint32_t)size : s->writer.map.inline_max + 1u,
-                              &payload);
+    int rc = shmipc_lane_loan(
+        &s->writer, size <= s->writer.map.inline_max ? (uint32_t)size : s->writer.map.inline_max + 1u, &payload);
     if (rc || size <= s->writer.map.inline_max) {
         if (!rc) *at = payload;
         return rc;
@@ -1576,7 +1599,8 @@ static int shmipc__sub_news(shmipc_socket *s)
         const shmipc_lane_reader *r = &s->feeds[i]->reader;
         uint64_t word = shmipc__load_acquire_u64(shmipc__lane_slot(&r->map, r->next));
         uint64_t pos = shmipc__lane_pos(&r->map, word, r->next);
-        if ((int64_t)(pos - r->next) > 0 || (pos == r->next && shmipc__lane_state(word) >= SHMIPC__LANE_INLINE)) return 1;
+        if ((int64_t)(pos - r->next) > 0 || (pos == r->next && shmipc__lane_state(word) >= SHMIPC__LANE_INLINE))
+            return 1;
     }
     return s->feed_count < SHMIPC__LANES && shmipc__load_relaxed_u64(&s->channel->lanes[s->feed_count]) != 0;
 }
@@ -1596,9 +1620,9 @@ static uint64_t shmipc__sub_unread(shmipc_socket *s)
 /* ---------------------------------------------------------------------------------------------
  * >>pushpull  One queue for the channel; small messages in its chunks, large ones in blocks that chunks name
  *
- * The queue is made by whoever needs it first and knows its parameters: a pusher or requester, or a socket that was told
- * a depth. The others wait for it like for a message. Who takes a large message gives its block back when it releases
- * the chunk, so memory follows what is queued and held, not what ever was.
+ * The queue is made by whoever needs it first and knows its parameters: a pusher or requester, or a socket that was
+ * told a depth. The others wait for it like for a message. Who takes a large message gives its block back when it
+ * releases the chunk, so memory follows what is queued and held, not what ever was.
  * ------------------------------------------------------------------------------------------- */
 
 static int shmipc__queue_make(shmipc_socket *s)
@@ -1609,7 +1633,8 @@ static int shmipc__queue_make(shmipc_socket *s)
     uint32_t i;
     shmipc_queue q;
     int rc;
-    shmipc__queue_plan(s->depth, s->segment->head.capacity, s->role <= SHMIPC_PULL ? SHMIPC_QUEUE_REDELIVER : SHMIPC_QUEUE_REPORT, &c);
+    shmipc__queue_plan(s->depth, s->segment->head.capacity,
+                       s->role <= SHMIPC_PULL ? SHMIPC_QUEUE_REDELIVER : SHMIPC_QUEUE_REPORT, &c);
     rc = shmipc_queue_size(&c, &bytes);
     if (!rc) rc = shmipc__block_alloc(&s->blocks, bytes, &handle);
     if (rc) return rc;
@@ -1672,7 +1697,8 @@ static int shmipc__queue_open(shmipc_socket *s, const shmipc_queue_msg *q, uint6
     uint64_t len = q->len_bytes - head;
     void *at = (unsigned char *)q->data + head;
     int rc = q->len_bytes >= head ? SHMIPC_OK : SHMIPC_ECORRUPT;
-    if (!rc && (q->tag & SHMIPC__TAG_LARGE)) rc = shmipc__nook_read(s, shmipc__queue_nook(&s->queue, q->chunk), &at, &len);
+    if (!rc && (q->tag & SHMIPC__TAG_LARGE))
+        rc = shmipc__nook_read(s, shmipc__queue_nook(&s->queue, q->chunk), &at, &len);
     if (!rc) rc = shmipc__parts_read(s, at, len, q->tag, m);
     m->redelivered = q->redelivered;
     m->sender = 0;
@@ -1783,16 +1809,18 @@ static shmipc_queue_msg shmipc__pull_held(const shmipc_msg *m)
  *
  *   cell word: id 36 | abandoned 1 | state 3 | requester 12 | replier 12
  *
- *   FREE -> WAITING(requester), next id      a requester claims the cell, then queues the request that names cell and id
+ *   FREE -> WAITING(requester), next id      a requester claims the cell, then queues the request that names cell and
+ *                                        id
  *   WAITING -> WRITING(requester, replier)   the replier that took the request; any other id or state: nobody wants it
  *   WRITING -> DONE                          the replier, when the reply is in the cell. [R1] If abandoned: -> FREE
- *   WAITING, DONE, FAILED -> FREE            the requester, who got it or does not want it [R2]; a sweep of the dead one
+ *   WAITING, DONE, FAILED -> FREE            the requester, who got it or does not want it [R2]; a sweep of the dead
+ *                                        one
  *   WRITING -> WRITING abandoned             the same, while a replier is at it, perhaps stopped: another cell is taken
  *   WAITING, WRITING -> FAILED               a sweep of the dead replier that held the request, or wrote
  *
  * All by CAS from the exact word (DONE and FAILED -> FREE may be a store: nobody else changes them while the requester
- * lives), and an id is never used twice in a cell, so what comes late fails. There are two cells for each attachment the
- * channel can have: one for its request, one that it keeps from its user while it is stopped as a replier.
+ * lives), and an id is never used twice in a cell, so what comes late fails. There are two cells for each attachment
+ * the channel can have: one for its request, one that it keeps from its user while it is stopped as a replier.
  *
  *   label  release                           acquire
  *   [R1]   DONE                              the requester's look: the reply is complete
@@ -1899,15 +1927,18 @@ static int shmipc__req_try(shmipc_socket *s, const shmipc__want *want)
     uint32_t state = shmipc__cell_state(w), tag;
     void *at = cell->data;
     int rc = SHMIPC_OK;
-    if (shmipc__cell_id(w) != shmipc__cell_id(s->cell_word) || state == SHMIPC__CELL_FREE || state > SHMIPC__CELL_FAILED) {
+    if (shmipc__cell_id(w) != shmipc__cell_id(s->cell_word) || state == SHMIPC__CELL_FREE ||
+        state > SHMIPC__CELL_FAILED) {
         s->cell_word = 0;
         return SHMIPC_ECORRUPT;
     }
     if (state == SHMIPC__CELL_WAITING || state == SHMIPC__CELL_WRITING) return SHMIPC_EAGAIN;
     if (state == SHMIPC__CELL_FAILED) {
         shmipc__req_abandon(s);
-        return shmipc__fail(s->ctx, SHMIPC_EPEERDEAD, "the replier on \"%s\" died over the request, which is not executed "
-                            "again: send it again if that is right", s->segment->name);
+        return shmipc__fail(s->ctx, SHMIPC_EPEERDEAD,
+                            "the replier on \"%s\" died over the request, which is not executed "
+                            "again: send it again if that is right",
+                            s->segment->name);
     }
     len = shmipc__load_relaxed_u32(&cell->len);
     tag = shmipc__load_relaxed_u32(&cell->tag);
@@ -1923,7 +1954,8 @@ static int shmipc__req_try(shmipc_socket *s, const shmipc__want *want)
         want->msg->pin = 1;
         return SHMIPC_OK;
     }
-    if (!rc) rc = want->view ? shmipc__view_private(s, want->msg, tag) : shmipc__parts_copy(s, want->msg, tag, want->buf);
+    if (!rc)
+        rc = want->view ? shmipc__view_private(s, want->msg, tag) : shmipc__parts_copy(s, want->msg, tag, want->buf);
     shmipc__cell_leave(s, cell, w);
     return rc;
 }
@@ -1957,7 +1989,9 @@ static int shmipc__rep_take(shmipc_socket *s, shmipc_queue_msg *q, shmipc__reque
         if (!rc) rc = shmipc__cells_join(s);
         if (rc) return rc;
         shmipc__copy_out(r, q->data, sizeof *r);
-        if (q->len_bytes >= sizeof *r && r->cell < s->cell_count && (s->looked || shmipc__rep_wanted(s, r->cell, r->id))) return SHMIPC_OK;
+        if (q->len_bytes >= sizeof *r && r->cell < s->cell_count &&
+            (s->looked || shmipc__rep_wanted(s, r->cell, r->id)))
+            return SHMIPC_OK;
         shmipc__queue_done(s, q);
         shmipc__socket_ring(s, &s->channel->out, 1);
     }
@@ -2012,7 +2046,8 @@ static void shmipc__rep_end(shmipc__cell *cell, uint64_t mine, uint32_t state)
 {
     uint64_t w = mine;
     if (shmipc__cas_acqrel_u64(&cell->word, &w, shmipc__cell_become(mine, state))) return; /* [R1] */
-    if (w == (mine | SHMIPC__CELL_ABANDONED)) (void)shmipc__cas_acqrel_u64(&cell->word, &w, shmipc__cell_become(mine, SHMIPC__CELL_FREE));
+    if (w == (mine | SHMIPC__CELL_ABANDONED))
+        (void)shmipc__cas_acqrel_u64(&cell->word, &w, shmipc__cell_become(mine, SHMIPC__CELL_FREE));
 }
 
 /* Room for a reply of `size` bytes in the cell, which is WRITING by us. */
@@ -2088,9 +2123,10 @@ static int shmipc__too_long(shmipc_socket *s, uint64_t len)
 {
     s->stats.errors++;
     shmipc__store_relaxed_u64(&s->place->errors, s->stats.errors);
-    return shmipc__fail(s->ctx, SHMIPC_EMSGSIZE, "a message of %llu bytes on \"%s\" is above the channel's max_message of "
-                        "%llu: its first owner sets that", (unsigned long long)len, s->segment->name,
-                        (unsigned long long)s->max_message);
+    return shmipc__fail(s->ctx, SHMIPC_EMSGSIZE,
+                        "a message of %llu bytes on \"%s\" is above the channel's max_message of "
+                        "%llu: its first owner sets that",
+                        (unsigned long long)len, s->segment->name, (unsigned long long)s->max_message);
 }
 
 /* ---- opening ---- */
@@ -2103,16 +2139,23 @@ SHMIPC_API void shmipc_socket_config_init(shmipc_socket_config *cfg)
 static int shmipc__socket_arguments(shmipc_ctx *ctx, const shmipc_socket_config *cfg)
 {
     uint32_t i;
-    if (cfg->depth > SHMIPC__MAX_DEPTH) return shmipc__fail(ctx, SHMIPC_EINVAL, "depth %u is above %u", (unsigned)cfg->depth, (unsigned)SHMIPC__MAX_DEPTH);
-    if (cfg->max_message > SHMIPC__MAX_MESSAGE) return shmipc__fail(ctx, SHMIPC_EINVAL, "max_message is above 2^31 - 4097");
+    if (cfg->depth > SHMIPC__MAX_DEPTH)
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "depth %u is above %u", (unsigned)cfg->depth,
+                            (unsigned)SHMIPC__MAX_DEPTH);
+    if (cfg->max_message > SHMIPC__MAX_MESSAGE)
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "max_message is above 2^31 - 4097");
     if (cfg->capacity > SHMIPC__CAPACITY_MAX - 1) return shmipc__fail(ctx, SHMIPC_EINVAL, "capacity is above 4095");
-    if (cfg->wait > SHMIPC_WAIT_SLEEP) return shmipc__fail(ctx, SHMIPC_EINVAL, "wait %u is none of SHMIPC_WAIT_...", (unsigned)cfg->wait);
-    if (cfg->topic_count && !cfg->topics) return shmipc__fail(ctx, SHMIPC_EINVAL, "topics is NULL, topic_count is not 0");
+    if (cfg->wait > SHMIPC_WAIT_SLEEP)
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "wait %u is none of SHMIPC_WAIT_...", (unsigned)cfg->wait);
+    if (cfg->topic_count && !cfg->topics)
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "topics is NULL, topic_count is not 0");
     for (i = 0; i < cfg->topic_count; i++) {
         if (!cfg->topics[i]) return shmipc__fail(ctx, SHMIPC_EINVAL, "topics[%u] is NULL", (unsigned)i);
-        if (strlen(cfg->topics[i]) > 255) return shmipc__fail(ctx, SHMIPC_EINVAL, "topics[%u] is longer than 255 bytes", (unsigned)i);
+        if (strlen(cfg->topics[i]) > 255)
+            return shmipc__fail(ctx, SHMIPC_EINVAL, "topics[%u] is longer than 255 bytes", (unsigned)i);
     }
-    if (cfg->aead && (!cfg->aead->seal || !cfg->aead->open)) return shmipc__fail(ctx, SHMIPC_EINVAL, "aead lacks seal or open");
+    if (cfg->aead && (!cfg->aead->seal || !cfg->aead->open))
+        return shmipc__fail(ctx, SHMIPC_EINVAL, "aead lacks seal or open");
     return SHMIPC_OK;
 }
 
@@ -2122,7 +2165,8 @@ static int shmipc__socket_segment(shmipc_socket *s, const char *name, const shmi
     uint32_t capacity = cfg->capacity ? cfg->capacity : 256;
     uint64_t memory = cfg->max_memory ? cfg->max_memory : sizeof(void *) > 4 ? UINT64_C(8) << 30 : UINT64_C(512) << 20;
     int64_t linger = cfg->linger_ns ? cfg->linger_ns / 1000000 : 30000;
-    uint64_t at = shmipc__channel_blocks_at(capacity), least = at + ((uint64_t)SHMIPC__EXTENTS * 8448 + (UINT64_C(64) << 20));
+    uint64_t at = shmipc__channel_blocks_at(capacity),
+             least = at + ((uint64_t)SHMIPC__EXTENTS * 8448 + (UINT64_C(64) << 20));
     shmipc_segment_config_init(&seg);
     seg.mode = SHMIPC_OPEN_OR_CREATE;
     seg.kind = &shmipc__channel_kinds[(s->role - 1) / 2];
@@ -2131,7 +2175,8 @@ static int shmipc__socket_segment(shmipc_socket *s, const char *name, const shmi
     seg.max_size = (memory < least ? least : memory) / 65536 * 65536;
     seg.name_len = cfg->name_len;
     seg.init = shmipc__channel_init;
-    if (s->role == SHMIPC_PUSH || s->role == SHMIPC_PULL) seg.linger_ms = linger < 0 ? 0 : linger > 0x7fffffff ? 0x7fffffffu : (uint32_t)linger;
+    if (s->role == SHMIPC_PUSH || s->role == SHMIPC_PULL)
+        seg.linger_ms = linger < 0 ? 0 : linger > 0x7fffffff ? 0x7fffffffu : (uint32_t)linger;
     return shmipc_segment_open(s->ctx, name, &seg, &s->segment);
 }
 
@@ -2208,13 +2253,14 @@ static int shmipc__socket_connect(shmipc_socket *s, int64_t timeout_ns)
     rc = shmipc__socket_await(s, &s->channel->in, shmipc__peer_there, s, timeout_ns);
     if (rc > 0) return SHMIPC_OK;
     if (rc != SHMIPC_ETIMEDOUT) return rc;
-    return shmipc__fail(s->ctx, SHMIPC_ENOENT, "no %s socket on \"%s\" within connect_ns", shmipc__role_name(shmipc__other_side(s->role)),
-                        s->segment->name);
+    return shmipc__fail(s->ctx, SHMIPC_ENOENT, "no %s socket on \"%s\" within connect_ns",
+                        shmipc__role_name(shmipc__other_side(s->role)), s->segment->name);
 }
 
 static void shmipc__socket_closed(shmipc__dependent *d);
 
-static int shmipc__socket_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg, uint32_t role)
+static int shmipc__socket_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg,
+                               uint32_t role)
 {
     shmipc_socket_config none;
     shmipc_socket *s;
@@ -2355,8 +2401,10 @@ static int shmipc__offer_make(shmipc__offer *o, int64_t timeout_ns)
         rc = shmipc__socket_await(s, &s->channel->out, shmipc__offer_try, o, timeout_ns);
         if (rc == SHMIPC_ETIMEDOUT) {
             shmipc__count_dropped(s, s->stats.dropped + 1);
-            rc = shmipc__fail(s->ctx, SHMIPC_EFULL, "the queue of \"%s\" holds %u messages: wait longer, read faster, or "
-                              "open it with more depth", s->segment->name, (unsigned)s->depth);
+            rc = shmipc__fail(s->ctx, SHMIPC_EFULL,
+                              "the queue of \"%s\" holds %u messages: wait longer, read faster, or "
+                              "open it with more depth",
+                              s->segment->name, (unsigned)s->depth);
         }
     }
     if (rc < 0) return rc;
@@ -2383,7 +2431,9 @@ static int shmipc__send_parts(shmipc_socket *s, const shmipc__parts *p, int64_t 
         if (rc) shmipc__req_abandon(s);
         break;
     case SHMIPC_REP:
-        if (!s->pending.data) return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer: receive one first", s->segment->name);
+        if (!s->pending.data)
+            return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer: receive one first",
+                                s->segment->name);
         rc = shmipc__rep_put(s, p);
         break;
     default: return shmipc__wrong_role(s, "sending");
@@ -2400,7 +2450,9 @@ SHMIPC_API int shmipc_send_tag(shmipc_socket *s, const void *data, size_t len, u
     shmipc__parts p;
     int rc = shmipc__socket_usable(s);
     if (SHMIPC__UNLIKELY(rc || (!data && len) || tag > SHMIPC__TAG_USER)) return rc ? rc : SHMIPC_EINVAL;
-    if (SHMIPC__UNLIKELY(len > s->max_message)) return s->role == SHMIPC_SUB || s->role == SHMIPC_PULL ? shmipc__wrong_role(s, "sending") : shmipc__too_long(s, len);
+    if (SHMIPC__UNLIKELY(len > s->max_message))
+        return s->role == SHMIPC_SUB || s->role == SHMIPC_PULL ? shmipc__wrong_role(s, "sending")
+                                                               : shmipc__too_long(s, len);
     p.data = data;
     p.len = len;
     p.topic = NULL;
@@ -2419,7 +2471,8 @@ SHMIPC_API int shmipc_send_topic(shmipc_socket *s, const void *topic, size_t top
 {
     shmipc__parts p;
     int rc = shmipc__socket_usable(s);
-    if (rc || (!data && len) || (!topic && topic_len) || topic_len > 255 || tag > SHMIPC__TAG_USER) return rc ? rc : SHMIPC_EINVAL;
+    if (rc || (!data && len) || (!topic && topic_len) || topic_len > 255 || tag > SHMIPC__TAG_USER)
+        return rc ? rc : SHMIPC_EINVAL;
     if (s->role != SHMIPC_PUB) return shmipc__wrong_role(s, "a topic");
     if (len > s->max_message) return shmipc__too_long(s, len);
     p.data = data;
@@ -2482,9 +2535,12 @@ SHMIPC_API int shmipc_loan_open(shmipc_socket *s, size_t len, shmipc_loan *loan)
     int rc = shmipc__socket_usable(s);
     if (rc || !loan) return rc ? rc : SHMIPC_EINVAL;
     if (s->role == SHMIPC_SUB || s->role == SHMIPC_PULL) return shmipc__wrong_role(s, "a loan");
-    if (s->loaned) return shmipc__fail(s->ctx, SHMIPC_ESTATE, "a loan of \"%s\" is open: commit or discard it first", s->segment->name);
+    if (s->loaned)
+        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "a loan of \"%s\" is open: commit or discard it first",
+                            s->segment->name);
     if (len > s->max_message) return shmipc__too_long(s, len);
-    if (s->role == SHMIPC_REP && !s->pending.data) return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer", s->segment->name);
+    if (s->role == SHMIPC_REP && !s->pending.data)
+        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer", s->segment->name);
     memset(&l, 0, sizeof l);
     l.socket = s;
     l.len = l.room = len;
@@ -2526,7 +2582,8 @@ SHMIPC_API int shmipc_loan_commit(shmipc_loan *l, int64_t timeout_ns)
     int rc = shmipc__loan_check(l);
     if (rc) return rc;
     s = l->socket;
-    if (l->len > l->room || l->tag > SHMIPC__TAG_USER) return shmipc__fail(s->ctx, SHMIPC_EINVAL, "len is above what was lent, or tag above 24 bits");
+    if (l->len > l->room || l->tag > SHMIPC__TAG_USER)
+        return shmipc__fail(s->ctx, SHMIPC_EINVAL, "len is above what was lent, or tag above 24 bits");
     if (l->in_private) {
         rc = shmipc_send_tag(s, l->data, (size_t)l->len, l->tag, timeout_ns);
         if (rc) return rc;
@@ -2589,10 +2646,12 @@ static int shmipc__want_fits(shmipc_socket *s)
     case SHMIPC_PULL: return SHMIPC_OK;
     case SHMIPC_REQ:
         if (s->cell_word) return SHMIPC_OK;
-        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" is in progress: send one first", s->segment->name);
+        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" is in progress: send one first",
+                            s->segment->name);
     case SHMIPC_REP:
         if (!s->pending.data) return SHMIPC_OK;
-        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "the request received on \"%s\" is not answered yet", s->segment->name);
+        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "the request received on \"%s\" is not answered yet",
+                            s->segment->name);
     default: return shmipc__wrong_role(s, "receiving");
     }
 }
@@ -2670,7 +2729,8 @@ static int shmipc__view_end(shmipc_msg *m, int reject)
         shmipc__socket_ring(s, reject ? &s->channel->in : &s->channel->out, 1);
         return SHMIPC_OK;
     case SHMIPC_REQ:
-        if (m->chunk >= s->cell_count || shmipc__load_relaxed_u64(&s->cells[m->chunk].word) != m->word) return SHMIPC_ESTATE;
+        if (m->chunk >= s->cell_count || shmipc__load_relaxed_u64(&s->cells[m->chunk].word) != m->word)
+            return SHMIPC_ESTATE;
         shmipc__cell_leave(s, &s->cells[m->chunk], m->word);
         return SHMIPC_OK;
     default: return SHMIPC_ESTATE;
@@ -2699,7 +2759,8 @@ static int shmipc__msg_end(shmipc_msg *m, int reject)
 SHMIPC_API int shmipc_release(shmipc_msg *msg) { return shmipc__msg_end(msg, 0); }
 SHMIPC_API int shmipc_reject(shmipc_msg *msg) { return shmipc__msg_end(msg, 1); }
 
-SHMIPC_API int shmipc_recv_many(shmipc_socket *s, void *buf, size_t cap, shmipc_msg *msgs, uint32_t count, int64_t timeout_ns)
+SHMIPC_API int shmipc_recv_many(shmipc_socket *s, void *buf, size_t cap, shmipc_msg *msgs, uint32_t count,
+                                int64_t timeout_ns)
 {
     size_t at = 0;
     uint32_t n = 0;
