@@ -1276,7 +1276,8 @@ static void shmipc__count_dropped(shmipc_socket *s, uint64_t total)
  * on, so subscribers see no seam. A subscriber joins the lanes that are there when it opens, from now on or with
  * history, and later ones from their first message. Looking at a lane without news costs one load of a line that does
  * not move. A large message lies in a block named by the chunk that the lane publishes: whoever pins the chunk pins
- * the block. ------------------------------------------------------------------------------------------- */
+ * the block.
+ * ------------------------------------------------------------------------------------------- */
 
 /* Adds a lane to the directory, or finds that the next entry is taken. */
 static int shmipc__lane_add(shmipc_socket *s, uint32_t at)
@@ -1809,12 +1810,10 @@ static shmipc_queue_msg shmipc__pull_held(const shmipc_msg *m)
  *
  *   cell word: id 36 | abandoned 1 | state 3 | requester 12 | replier 12
  *
- *   FREE -> WAITING(requester), next id      a requester claims the cell, then queues the request that names cell and
- *                                        id
+ *   FREE -> WAITING(requester), next id      a requester claims the cell, then queues a request that names it
  *   WAITING -> WRITING(requester, replier)   the replier that took the request; any other id or state: nobody wants it
  *   WRITING -> DONE                          the replier, when the reply is in the cell. [R1] If abandoned: -> FREE
- *   WAITING, DONE, FAILED -> FREE            the requester, who got it or does not want it [R2]; a sweep of the dead
- *                                        one
+ *   WAITING, DONE, FAILED -> FREE            the requester, who has it or gave it up [R2]; a sweep of the dead one
  *   WRITING -> WRITING abandoned             the same, while a replier is at it, perhaps stopped: another cell is taken
  *   WAITING, WRITING -> FAILED               a sweep of the dead replier that held the request, or wrote
  *
