@@ -3940,6 +3940,7 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
 
 #define SHMIPC__SEGMENT_MAGIC 0x31474553434d4853u /* "SHMCSEG1" */
 #define SHMIPC__SEGMENT_SUFFIX ".seg"
+#define SHMIPC__POST_PREFIX ".post-"       /* files that are sockets: life, bell, each 16 and 8 hex digits */
 #define SHMIPC__RESERVED ".shmipc/"        /* how names of our own segments begin */
 #define SHMIPC__BELLS_KIND 0x6c6c6562u     /* "bell" */
 #define SHMIPC__K_DEAD 1u
@@ -4803,6 +4804,16 @@ static int shmipc__sweep_draft(shmipc_ctx *ctx, const char *file)
     return rc == 0 ? 1 : rc < 0 ? rc : 0;
 }
 
+/* Where a living process receives notices; its life stands in the name. */
+static int shmipc__sweep_post(shmipc_ctx *ctx, const char *file, uint64_t *living)
+{
+    uint64_t life = strtoull(file + sizeof SHMIPC__POST_PREFIX - 1, NULL, 16);
+    int rc = shmipc__life_alive(ctx, life);
+    if (rc > 0) *living = life;
+    if (rc == 0) rc = shmipc__os_unlink(ctx->dir.file, file) == SHMIPC_OK;
+    return rc > 0 && *living ? 0 : rc;
+}
+
 /* 1 removed, 0 left, or a code. What is damaged stays for people to look at: shmipc_segment_unlink removes it. */
 static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *left)
 {
@@ -4811,6 +4822,9 @@ static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *l
     int rc;
     if (strncmp(file, SHMIPC__OS_DRAFT_PREFIX, sizeof SHMIPC__OS_DRAFT_PREFIX - 1) == 0) {
         return shmipc__sweep_draft(ctx, file);
+    }
+    if (strncmp(file, SHMIPC__POST_PREFIX, sizeof SHMIPC__POST_PREFIX - 1) == 0) {
+        return shmipc__sweep_post(ctx, file, living);
     }
     if (!shmipc__file_generation(file)) return 0;
     shmipc__segment_blank(&s, ctx, file);
@@ -5360,7 +5374,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *
  *   bell    0  owner   u64   0, or the life whose thread sleeps here
  *           8  word    u32   even: awake; odd: armed. Each step adds one, so no value returns (in 2^31 sleeps)
- *          12  -             to 64
+ *          12  post    u32   1: whoever rings sends a datagram, for one who sleeps in poll and the like; to 64
  *   gate    0  summary u64   declarations so far 32 | bit w: word w may have bits. Alone in its line, all a sender
  *                            reads
  *          64  turn    u64   version 53 | bell that is looked at first 11
@@ -5369,6 +5383,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *
  *   field      written by                                                  read by
  *   owner      claimer (0 -> life), its owner or a sweep (life -> 0)       sweeps
+ *   post       its owner, before it first arms                             ringers
  *   word       owner even -> odd; anybody odd -> even, by CAS              ringers, the kernel
  *   sleepers   owner of the bell sets its bit; sender or owner takes it    senders
  *   summary    owner of a bell sets and counts; who finds a word empty     senders, on each publish
@@ -5403,8 +5418,8 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
 
 typedef struct shmipc__bell {
     uint64_t owner;
-    uint32_t word;
-    uint32_t reserved[13];
+    uint32_t word, post;
+    uint32_t reserved[12];
 } shmipc__bell;
 SHMIPC__STATIC_ASSERT(sizeof(shmipc__bell) == 64 && offsetof(shmipc__bell, word) == 8, "layout of a bell");
 
@@ -5423,6 +5438,8 @@ SHMIPC__STATIC_ASSERT(sizeof(shmipc__gate) == 384 && offsetof(shmipc__gate, turn
 typedef struct shmipc__bells {
     shmipc__bell *at;
     uint32_t count;
+    void (*post)(void *arg, uint32_t id, uint64_t owner); /* rings the bells that want a datagram; may be NULL */
+    void *arg;
 } shmipc__bells;
 
 /* 1 while the kernel holds the life's lock, 0 when it is gone, negative when that could not be found out. */
@@ -5437,6 +5454,7 @@ SHMIPC__UNUSED static int shmipc__bell_claim(shmipc__bells bells, uint64_t life,
         uint64_t nobody = 0;
         if (shmipc__load_relaxed_u64(&bells.at[i].owner)) continue;
         if (!shmipc__cas_acqrel_u64(&bells.at[i].owner, &nobody, life)) continue; /* [B1] */
+        shmipc__store_relaxed_u32(&bells.at[i].post, 0);
         *id = i;
         return SHMIPC_OK;
     }
@@ -5474,7 +5492,8 @@ SHMIPC__UNUSED static int shmipc__bells_sweep(shmipc__bells bells, shmipc__alive
 static int shmipc__bell_ring(shmipc__bells bells, uint32_t id)
 {
     if (id >= bells.count || !shmipc__bell_disarm(&bells.at[id])) return 0;
-    shmipc__os_futex_wake(&bells.at[id].word, 1);
+    if (!shmipc__load_relaxed_u32(&bells.at[id].post)) shmipc__os_futex_wake(&bells.at[id].word, 1);
+    else if (bells.post) bells.post(bells.arg, id, shmipc__load_relaxed_u64(&bells.at[id].owner));
     return 1;
 }
 
@@ -5778,6 +5797,8 @@ SHMIPC__UNUSED static int shmipc__ctx_bells(shmipc_ctx *ctx, shmipc__bells *out)
     if (rc) return rc;
     out->at = (shmipc__bell *)at;
     out->count = SHMIPC__BELLS_MAX;
+    out->post = NULL;
+    out->arg = ctx;
     return SHMIPC_OK;
 }
 

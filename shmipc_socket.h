@@ -275,6 +275,11 @@ SHMIPC_API const shmipc_kind *const *shmipc_socket_kinds(uint32_t *count);
 #include "shmipc.h"
 #endif
 
+#if defined(__linux__)
+#include <sys/socket.h>
+#include <sys/un.h>
+#endif
+
 #if SHMIPC_WORD_BITS != 64 || defined(SHMIPC_RINGS_ONLY)
 #error "shmipc_socket.h needs an operating system and lock-free 64-bit atomics"
 #endif
@@ -398,6 +403,8 @@ struct shmipc_socket {
     shmipc__bells bells;
     shmipc__waiter waiter;
     int has_waiter, probes;
+    int post; /* the descriptor of shmipc_fd, or -1 */
+    uint32_t post_bell;
     uint32_t swept; /* where the next sweep of a few begins */
     int64_t swept_ns;
     shmipc_aead aead;
@@ -643,6 +650,84 @@ SHMIPC__INLINE uint64_t *shmipc__lane_nook(const shmipc_lane_map *g, uint32_t c)
     return (uint64_t *)(void *)(shmipc__lane_chunk(g, c) + SHMIPC__LINE / 4);
 }
 
+/* ---- notices: a datagram for who sleeps in poll, epoll, select or an event loop ----
+ *
+ * A socket file in the scope's directory, named by life and bell; reached through the directory's descriptor, because a
+ * path may be too long for a socket address. Removed at close, or by a sweep of the directory. */
+
+#if defined(__linux__)
+
+static void shmipc__post_address(shmipc_ctx *ctx, uint64_t life, uint32_t bell, struct sockaddr_un *a)
+{
+    memset(a, 0, sizeof *a);
+    a->sun_family = AF_UNIX;
+    snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%ld/" SHMIPC__POST_PREFIX "%016llx-%08lx",
+             (long)ctx->dir.file, (unsigned long long)life, (unsigned long)bell);
+}
+
+static int shmipc__post_socket(void) { return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+/* A full buffer is as good as a notice: one is there. */
+static void shmipc__post_send(void *arg, uint32_t bell, uint64_t owner)
+{
+    struct sockaddr_un a;
+    int fd = shmipc__post_socket();
+    if (fd < 0) return;
+    shmipc__post_address((shmipc_ctx *)arg, owner, bell, &a);
+    (void)!sendto(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)(const void *)&a, sizeof a);
+    close(fd);
+}
+
+static int shmipc__post_open(shmipc_ctx *ctx, uint32_t bell, int *out)
+{
+    struct sockaddr_un a;
+    int fd = shmipc__post_socket(), rc;
+    if (fd < 0) return shmipc__os_error(errno);
+    shmipc__post_address(ctx, ctx->life, bell, &a);
+    (void)unlink(a.sun_path); /* of an earlier socket of ours that had this bell */
+    rc = bind(fd, (const struct sockaddr *)(const void *)&a, sizeof a) ? shmipc__os_error(errno) : SHMIPC_OK;
+    if (rc) close(fd);
+    else *out = fd;
+    return rc;
+}
+
+static void shmipc__post_drain(int fd)
+{
+    char byte;
+    int i;
+    for (i = 0; i < 1024 && recv(fd, &byte, 1, MSG_DONTWAIT) >= 0; i++) continue;
+}
+
+static void shmipc__post_close(shmipc_ctx *ctx, uint32_t bell, int fd)
+{
+    struct sockaddr_un a;
+    shmipc__post_address(ctx, ctx->life, bell, &a);
+    (void)unlink(a.sun_path);
+    close(fd);
+}
+
+static void shmipc__post_forget(int fd) { close(fd); }
+
+#else
+
+static void shmipc__post_send(void *arg, uint32_t bell, uint64_t owner) { (void)arg, (void)bell, (void)owner; }
+static int shmipc__post_open(shmipc_ctx *ctx, uint32_t bell, int *out)
+{
+    return (void)ctx, (void)bell, (void)out, SHMIPC_ENOTSUP;
+}
+static void shmipc__post_drain(int fd) { (void)fd; }
+static void shmipc__post_close(shmipc_ctx *ctx, uint32_t bell, int fd) { (void)ctx, (void)bell, (void)fd; }
+static void shmipc__post_forget(int fd) { (void)fd; }
+
+#endif
+
+static int shmipc__bells_of(shmipc_ctx *ctx, shmipc__bells *bells)
+{
+    int rc = shmipc__ctx_bells(ctx, bells);
+    bells->post = shmipc__post_send;
+    return rc;
+}
+
 /* ---- what a sweep gives back ---- */
 
 typedef struct shmipc__dead {
@@ -755,7 +840,7 @@ static int shmipc__dead_open(shmipc__dead *d)
 static void shmipc__bells_ring_one(shmipc_ctx *ctx, uint32_t bell)
 {
     shmipc__bells bells;
-    if (bell && shmipc__ctx_bells(ctx, &bells) == SHMIPC_OK) (void)shmipc__bell_ring(bells, bell - 1);
+    if (bell && shmipc__bells_of(ctx, &bells) == SHMIPC_OK) (void)shmipc__bell_ring(bells, bell - 1);
 }
 
 /* A request that its replier will not answer any more. */
@@ -814,7 +899,7 @@ static void shmipc__wake_all(shmipc_ctx *ctx, shmipc__gate *gate)
 {
     shmipc__bells bells;
     shmipc__fence_seq_cst(); /* fence S */
-    if ((uint32_t)shmipc__load_relaxed_u64(&gate->summary) && shmipc__ctx_bells(ctx, &bells) == SHMIPC_OK) {
+    if ((uint32_t)shmipc__load_relaxed_u64(&gate->summary) && shmipc__bells_of(ctx, &bells) == SHMIPC_OK) {
         (void)shmipc__gate_wake(gate, bells, SHMIPC__WAKE_ALL);
     }
 }
@@ -921,7 +1006,7 @@ SHMIPC_API const shmipc_kind *const *shmipc_socket_kinds(uint32_t *count)
 /* The slow half of ringing a gate. Without bells (no descriptor left) sleepers look by themselves, once a slice. */
 static SHMIPC__NOINLINE void shmipc__socket_wake(shmipc_socket *s, shmipc__gate *gate, uint32_t most)
 {
-    if (!s->bells.at && shmipc__ctx_bells(s->ctx, &s->bells)) return;
+    if (!s->bells.at && shmipc__bells_of(s->ctx, &s->bells)) return;
     (void)shmipc__gate_wake(gate, s->bells, most);
 }
 
@@ -939,7 +1024,7 @@ static int shmipc__socket_waiter(shmipc_socket *s)
 {
     int rc;
     if (s->has_waiter) return SHMIPC_OK;
-    rc = shmipc__ctx_bells(s->ctx, &s->bells);
+    rc = shmipc__bells_of(s->ctx, &s->bells);
     if (rc) return rc;
     rc = shmipc__waiter_open(&s->waiter, s->bells, s->ctx->life, NULL, NULL);
     if (rc == SHMIPC_ETABLE) {
@@ -1966,7 +2051,7 @@ static void shmipc__cell_ring(shmipc_socket *s, shmipc__cell *cell)
     uint32_t bell;
     shmipc__fence_seq_cst(); /* fence S of >>wait */
     bell = shmipc__load_relaxed_u32(&cell->bell);
-    if (!bell || (!s->bells.at && shmipc__ctx_bells(s->ctx, &s->bells))) return;
+    if (!bell || (!s->bells.at && shmipc__bells_of(s->ctx, &s->bells))) return;
     (void)shmipc__bell_ring(s->bells, bell - 1);
 }
 
@@ -2279,6 +2364,7 @@ static int shmipc__socket_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
     s->wait = cfg->wait;
     s->interruptible = cfg->interruptible;
     s->probes = role == SHMIPC_REQ ? 64 : 4;
+    s->post = -1;
     s->dependent.close = shmipc__socket_closed;
     if (cfg->aead) s->aead = *cfg->aead;
     s->sealed = cfg->aead != NULL;
@@ -2340,6 +2426,12 @@ static void shmipc__socket_give_back(shmipc_socket *s)
     if (s->role == SHMIPC_REP && s->cells) shmipc__rep_drop(s);
     if (s->has_queue) (void)shmipc_queue_detach(&s->queue);
     if (s->has_waiter) shmipc__waiter_close(&s->waiter);
+    if (s->post >= 0) {
+        (void)shmipc__gate_withdraw(&s->channel->in, s->post_bell);
+        shmipc__post_close(s->ctx, s->post_bell, s->post);
+        shmipc__bell_free(s->bells, s->post_bell, s->ctx->life);
+        s->post = -1;
+    }
     if (s->place) shmipc__store_release_u32(&s->place->role, 0);
 }
 
@@ -2347,6 +2439,7 @@ static void shmipc__socket_free(shmipc_socket *s)
 {
     uint32_t i;
     if (s->segment && shmipc_ctx_check(s->ctx) == SHMIPC_OK) shmipc__socket_give_back(s);
+    if (s->post >= 0) shmipc__post_forget(s->post); /* of the parent, or not ours any more to others */
     for (i = 0; i < s->feed_count; i++) free(s->feeds[i]);
     free(s->feeds);
     shmipc_segment_close(s->segment);
@@ -2930,6 +3023,52 @@ SHMIPC_API int shmipc_poll(shmipc_poll_item *items, uint32_t count, int64_t time
     free(w);
     found = shmipc__poll_look(items, count);
     return found ? found : rc ? rc : SHMIPC_ETIMEDOUT;
+}
+
+/* ---- a descriptor for event loops ---- */
+
+SHMIPC_API int shmipc_fd(shmipc_socket *s)
+{
+    int rc = shmipc__socket_usable(s), fd = -1;
+    uint32_t bell;
+    if (rc) return rc;
+    if (s->post >= 0) return s->post;
+    if (s->role == SHMIPC_PUB || s->role == SHMIPC_PUSH) return shmipc__wrong_role(s, "a descriptor");
+    rc = shmipc__bells_of(s->ctx, &s->bells);
+    if (!rc) rc = shmipc__bell_claim(s->bells, s->ctx->life, &bell);
+    if (rc) return shmipc__socket_fail(s, rc, "making a descriptor");
+    rc = shmipc__post_open(s->ctx, bell, &fd);
+    if (rc) {
+        shmipc__bell_free(s->bells, bell, s->ctx->life);
+        return shmipc__socket_fail(s, rc, "making a descriptor");
+    }
+    shmipc__store_relaxed_u32(&s->bells.at[bell].post, 1);
+    s->post_bell = bell;
+    s->post = fd;
+    return fd;
+}
+
+/* What shmipc__wait does before it sleeps, for a sleep that somebody else does. */
+SHMIPC_API int shmipc_fd_arm(shmipc_socket *s)
+{
+    uint32_t word;
+    int rc = shmipc__socket_usable(s);
+    if (rc) return rc;
+    if (s->post < 0) {
+        return shmipc__fail(s->ctx, SHMIPC_ESTATE, "shmipc_fd of \"%s\" was not asked for", s->segment->name);
+    }
+    rc = shmipc__socket_tend(s, shmipc__os_now_ns());
+    if (rc) return rc;
+    shmipc__post_drain(s->post);
+    word = shmipc__load_relaxed_u32(&s->bells.at[s->post_bell].word);
+    if (!(word & 1)) shmipc__store_relaxed_u32(&s->bells.at[s->post_bell].word, word + 1);
+    if (s->role == SHMIPC_REQ && s->cell_word) shmipc__store_relaxed_u32(&s->cells[s->cell].bell, s->post_bell + 1);
+    else shmipc__gate_declare(&s->channel->in, s->post_bell);
+    shmipc__fence_seq_cst(); /* fence W of >>wait */
+    if (!shmipc__socket_events(s, SHMIPC_POLL_IN)) return 0;
+    shmipc__bell_disarm(&s->bells.at[s->post_bell]);
+    (void)shmipc__gate_withdraw(&s->channel->in, s->post_bell);
+    return 1;
 }
 
 #ifdef __cplusplus
