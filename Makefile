@@ -91,6 +91,8 @@ $(B)/tsan/%: tests/%.c | setup-build
 $(B)/examples/c/%: examples/c/%.c | setup-build
 	@mkdir -p $(@D) && rm -f $@
 	$(C) $(CFLAGS) -I. -MF $@.d $< -o $@ $(LIBS)
+# What an example links beside the library, it says in a line "links: -lname".
+$(B)/examples/c/%: LIBS += $(shell sed -n 's/^ \* links: //p' examples/c/$*.c 2>/dev/null)
 $(B)/examples/c/%-cc: examples/c/%.cc | setup-build
 	@mkdir -p $(@D) && rm -f $@
 	$(CPP) $(CXXFLAGS) -I. -MF $@.d $< -o $@ $(LIBS)

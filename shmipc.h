@@ -4804,14 +4804,12 @@ static int shmipc__sweep_draft(shmipc_ctx *ctx, const char *file)
     return rc == 0 ? 1 : rc < 0 ? rc : 0;
 }
 
-/* Where a living process receives notices; its life stands in the name. */
-static int shmipc__sweep_post(shmipc_ctx *ctx, const char *file, uint64_t *living)
+/* Where a process receives notices; its life stands in the name. */
+static int shmipc__sweep_post(shmipc_ctx *ctx, const char *file)
 {
-    uint64_t life = strtoull(file + sizeof SHMIPC__POST_PREFIX - 1, NULL, 16);
-    int rc = shmipc__life_alive(ctx, life);
-    if (rc > 0) *living = life;
-    if (rc == 0) rc = shmipc__os_unlink(ctx->dir.file, file) == SHMIPC_OK;
-    return rc > 0 && *living ? 0 : rc;
+    int rc = shmipc__life_alive(ctx, strtoull(file + sizeof SHMIPC__POST_PREFIX - 1, NULL, 16));
+    if (rc) return rc < 0 ? rc : 0;
+    return shmipc__os_unlink(ctx->dir.file, file) == SHMIPC_OK;
 }
 
 /* 1 removed, 0 left, or a code. What is damaged stays for people to look at: shmipc_segment_unlink removes it. */
@@ -4823,9 +4821,7 @@ static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *l
     if (strncmp(file, SHMIPC__OS_DRAFT_PREFIX, sizeof SHMIPC__OS_DRAFT_PREFIX - 1) == 0) {
         return shmipc__sweep_draft(ctx, file);
     }
-    if (strncmp(file, SHMIPC__POST_PREFIX, sizeof SHMIPC__POST_PREFIX - 1) == 0) {
-        return shmipc__sweep_post(ctx, file, living);
-    }
+    if (strncmp(file, SHMIPC__POST_PREFIX, sizeof SHMIPC__POST_PREFIX - 1) == 0) return shmipc__sweep_post(ctx, file);
     if (!shmipc__file_generation(file)) return 0;
     shmipc__segment_blank(&s, ctx, file);
     rc = shmipc__segment_peek(&s);

@@ -117,6 +117,8 @@ typedef struct shmipc_socket_config {
     const char *const *topics; /* SUB: receive only messages whose topic begins with one of these                    */
     uint32_t topic_count;      /* 0: everything                                                                      */
     uint32_t name_len;         /* 0: the name ends with its NUL                                                      */
+    int (*stop)(void *arg);    /* asked every 40 ms of a wait, and after a signal: not 0 ends it with SHMIPC_EINTR     */
+    void *stop_arg;
     const shmipc_aead *aead;   /* NULL: not sealed                                                                   */
 } shmipc_socket_config;
 
@@ -156,7 +158,7 @@ typedef struct shmipc_item {
 
 typedef struct shmipc_socket_stats {
     uint64_t sent, received, bytes_sent, bytes_received;
-    uint64_t dropped;         /* SUB: missed; PUSH, REQ: refused because full                                         */
+    uint64_t dropped;         /* SUB: missed; PUSH, REQ: refused because full, where the caller did not wait           */
     uint64_t errors;
     uint64_t waits;           /* how often it slept                                                                  */
     uint64_t queued;          /* PUSH, PULL, REQ, REP: messages untaken now; SUB: the unread ones                    */
@@ -227,6 +229,9 @@ SHMIPC_API int shmipc_recv_many(shmipc_socket *s, void *buf, size_t cap, shmipc_
 /* REQ: send, then receive; gives up the request when it is not answered in time. */
 SHMIPC_API int shmipc_request(shmipc_socket *s, const void *data, size_t len, void *buf, size_t cap, size_t *reply_len,
                               int64_t timeout_ns);
+
+/* REQ: gives up the request in progress: its reply will reach nobody. */
+SHMIPC_API int shmipc_abandon(shmipc_socket *s);
 
 SHMIPC_API int shmipc_socket_get_stats(shmipc_socket *s, shmipc_socket_stats *stats);
 SHMIPC_API const char *shmipc_socket_name(const shmipc_socket *s);
@@ -412,6 +417,8 @@ struct shmipc_socket {
     unsigned char nonce[SHMIPC__SEAL_NONCE]; /* 16 bytes drawn at open, then a counter */
     unsigned char *scratch;                  /* private memory for sealed loans and views */
     size_t scratch_len;
+    int (*stop)(void *arg);
+    void *stop_arg;
     unsigned char *topics; /* length, bytes, length, bytes ... */
     uint32_t topic_count;
     uint32_t loaned;
@@ -686,6 +693,7 @@ static int shmipc__post_open(shmipc_ctx *ctx, uint32_t bell, int *out)
     shmipc__post_address(ctx, ctx->life, bell, &a);
     (void)unlink(a.sun_path); /* of an earlier socket of ours that had this bell */
     rc = bind(fd, (const struct sockaddr *)(const void *)&a, sizeof a) ? shmipc__os_error(errno) : SHMIPC_OK;
+    if (!rc && ctx->shared && chmod(a.sun_path, 0660)) rc = shmipc__os_error(errno); /* the group sends, too */
     if (rc) close(fd);
     else *out = fd;
     return rc;
@@ -1032,16 +1040,17 @@ static int shmipc__socket_waiter(shmipc_socket *s)
         rc = shmipc__waiter_open(&s->waiter, s->bells, s->ctx->life, NULL, NULL);
     }
     if (rc) return shmipc__socket_fail(s, rc, "waiting");
-    s->waiter.through_signals = !s->interruptible;
+    s->waiter.through_signals = !s->interruptible && !s->stop;
     s->has_waiter = 1;
     return SHMIPC_OK;
 }
 
-/* Once a slice, not before each sleep: are we still who we were, and is somebody dead? Looks after a few of the
+/* After each slice, not before each sleep: is the wait to stop, are we still who we were, and is somebody dead? Looks after a few of the
  * channel's attachments; one that waits for an answer looks at more. */
 static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
 {
     int rc;
+    if (s->stop && s->stop(s->stop_arg)) return SHMIPC_EINTR;
     if (now - s->swept_ns < SHMIPC__SLICE_NS) return SHMIPC_OK;
     rc = shmipc_ctx_check(s->ctx);
     if (rc) return rc;
@@ -1064,9 +1073,9 @@ static int shmipc__socket_spin(shmipc_socket *s, shmipc__wait_item *items, uint3
             shmipc__pause();
         }
         now = shmipc__os_now_ns();
-        if (now >= until) return SHMIPC_ETIMEDOUT;
         rc = shmipc__socket_tend(s, now);
         if (rc) return rc;
+        if (now >= until) return SHMIPC_ETIMEDOUT;
     }
 }
 
@@ -1092,11 +1101,13 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
         if (s->wait == SHMIPC_WAIT_SLEEP) s->waiter.spin_ns = 0;
         s->stats.waits++;
         rc = shmipc__wait(&s->waiter, items, n, slice);
+        if (rc == SHMIPC_EINTR && !s->interruptible) rc = SHMIPC_ETIMEDOUT; /* it ended the slice, for `stop` to look */
         if (rc != SHMIPC_ETIMEDOUT) break;
         now = shmipc__os_now_ns();
-        if (now >= until) break;
         rc = shmipc__socket_tend(s, now);
         if (rc) break;
+        rc = SHMIPC_ETIMEDOUT;
+        if (now >= until) break;
     }
     shmipc__store_relaxed_u64(&s->place->waits, s->stats.waits);
     return rc > 0 ? SHMIPC_OK : rc;
@@ -2363,6 +2374,8 @@ static int shmipc__socket_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
     s->latest = cfg->latest;
     s->wait = cfg->wait;
     s->interruptible = cfg->interruptible;
+    s->stop = cfg->stop;
+    s->stop_arg = cfg->stop_arg;
     s->probes = role == SHMIPC_REQ ? 64 : 4;
     s->post = -1;
     s->dependent.close = shmipc__socket_closed;
@@ -2492,7 +2505,7 @@ static int shmipc__offer_make(shmipc__offer *o, int64_t timeout_ns)
     if (SHMIPC__UNLIKELY(rc == 0)) {
         rc = shmipc__socket_await(s, &s->channel->out, shmipc__offer_try, o, timeout_ns);
         if (rc == SHMIPC_ETIMEDOUT) {
-            shmipc__count_dropped(s, s->stats.dropped + 1);
+            if (timeout_ns == 0) shmipc__count_dropped(s, s->stats.dropped + 1);
             rc = shmipc__fail(s->ctx, SHMIPC_EFULL,
                               "the queue of \"%s\" holds %u messages: wait longer, read faster, or "
                               "open it with more depth",
@@ -2880,6 +2893,15 @@ SHMIPC_API int shmipc_request(shmipc_socket *s, const void *data, size_t len, vo
     if (!rc) rc = shmipc_recv(s, buf, cap, reply_len, timeout_ns > 0 && spent >= timeout_ns ? 0 : timeout_ns - spent);
     if (rc == SHMIPC_ETIMEDOUT || rc == SHMIPC_EINTR) shmipc__req_abandon(s);
     return rc;
+}
+
+SHMIPC_API int shmipc_abandon(shmipc_socket *s)
+{
+    int rc = shmipc__socket_usable(s);
+    if (rc) return rc;
+    if (s->role != SHMIPC_REQ) return shmipc__wrong_role(s, "abandoning");
+    shmipc__req_abandon(s);
+    return SHMIPC_OK;
 }
 
 /* ---- looking ---- */
