@@ -9,10 +9,7 @@ namespace {
 namespace bip = boost::interprocess;
 
 /* Named after the process that measures, the parent of both sides. */
-void name_of(char *out, size_t size, int parent, int from)
-{
-    snprintf(out, size, "shmipc-bench-%d-%d", parent, from);
-}
+void name_of(char *out, size_t size, int parent, int from) { snprintf(out, size, "shmipc-bench-%d-%d", parent, from); }
 
 struct mq_end : end {
     bip::message_queue *out, *in;
@@ -25,7 +22,8 @@ struct mq_end : end {
     }
     void send(const uint64_t *message, size_t size)
     {
-        if (!poll) out->send(message, size, 0);
+        if (!poll)
+            out->send(message, size, 0);
         else
             while (!out->try_send(message, size, 0)) {}
     }
@@ -33,7 +31,8 @@ struct mq_end : end {
     {
         bip::message_queue::size_type got = 0;
         unsigned priority;
-        if (!poll) in->receive(message, size, got, priority);
+        if (!poll)
+            in->receive(message, size, got, priority);
         else
             while (!in->try_receive(message, size, got, priority)) {}
         return got;

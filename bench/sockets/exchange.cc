@@ -98,8 +98,8 @@ struct sampler {
     size_t n, seen;
     bool warm;
     explicit sampler(double ms)
-        : start(bench_ticks()), least(bench_ticks_of_ms(ms / 8)), most(bench_ticks_of_ms(ms)), end(UINT64_MAX), n(0), seen(0),
-          warm(false)
+        : start(bench_ticks()), least(bench_ticks_of_ms(ms / 8)), most(bench_ticks_of_ms(ms)), end(UINT64_MAX), n(0),
+          seen(0), warm(false)
     {
     }
     void add(uint64_t now, uint64_t ticks, uint64_t messages = 1)
@@ -127,12 +127,13 @@ struct sampler {
     }
 };
 
-/* A pause whose length differs each time, so that nobody falls into step. Spins: to sleep would cost the CPU its state. */
+/* A pause whose length differs each time, so that nobody falls into step. Spins: sleep would cost the CPU its state. */
 void pause_about(double ns)
 {
     static uint64_t x = 88172645463325252u;
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-    uint64_t until = bench_ticks() + static_cast<uint64_t>(ns * (0.5 + static_cast<double>(x % 1024) / 1024) / bench_tick_ns());
+    uint64_t until =
+        bench_ticks() + static_cast<uint64_t>(ns * (0.5 + static_cast<double>(x % 1024) / 1024) / bench_tick_ns());
     while (bench_ticks() < until) {}
 }
 
@@ -172,8 +173,10 @@ void ask(end *e)
         size_t got = e->recv(in, words * 8);
         wrong_if(got != words * 8 || !right(in, ~seq));
         uint64_t now = bench_ticks();
-        if (seq == 1) s = sampler(run_ms); /* both are there and running */
-        else s.add(now, now - last);
+        if (seq == 1)
+            s = sampler(run_ms); /* both are there and running */
+        else
+            s.add(now, now - last);
         last = now;
     }
     out[0] = last_word;
@@ -211,8 +214,10 @@ void ask_in_place(end *e)
         e->release();
         if (over) break;
         uint64_t now = bench_ticks();
-        if (seq == 1) s = sampler(run_ms);
-        else s.add(now, now - last);
+        if (seq == 1)
+            s = sampler(run_ms);
+        else
+            s.add(now, now - last);
         last = now;
     }
     s.close(1);
@@ -294,8 +299,10 @@ void pour(end *e)
     while (!raised(&m->stop)) {
         for (int k = 0; k < (words <= 128 && !many ? 64 : 1); k++) {
             for (unsigned i = 0; i < n; i++) put(out + i * words, seq++);
-            if (many) e->send_many(out, words * 8, n);
-            else e->send(out, words * 8);
+            if (many)
+                e->send_many(out, words * 8, n);
+            else
+                e->send(out, words * 8);
         }
     }
     send_last(e);
@@ -321,7 +328,8 @@ struct drain {
     void close()
     {
         s.close(1);
-        double of = static_cast<double>(s.n) * static_cast<double>(every), missed = static_cast<double>(lost - lost_before);
+        double of = static_cast<double>(s.n) * static_cast<double>(every),
+               missed = static_cast<double>(lost - lost_before);
         m->r.per_s = m->r.p50 > 0 ? static_cast<double>(every) * 1e9 / m->r.p50 : 0;
         m->r.lost = missed / (of + missed);
     }
@@ -334,8 +342,10 @@ void gather(end *e)
     drain d;
     for (;;) {
         unsigned n = 1;
-        if (many) n = e->recv_many(in, words * 8);
-        else e->recv(in, words * 8);
+        if (many)
+            n = e->recv_many(in, words * 8);
+        else
+            e->recv(in, words * 8);
         for (unsigned i = 0; i < n; i++) {
             const uint64_t *w = in + i * words;
             if (w[0] == last_word) {
@@ -380,7 +390,7 @@ void publish(end *e, bool until_delivered)
     uint64_t *out = buffer(1), seq = 0;
     prime(e);
     sampler s(run_ms);
-    for (uint64_t first = bench_ticks(), then; first < s.end; ) {
+    for (uint64_t first = bench_ticks(), then; first < s.end;) {
         pause_about(500);
         first = bench_ticks();
         for (unsigned i = 0; i < burst; i++) {
@@ -467,7 +477,8 @@ void play(end *e, int side, int kind)
     case ONE_WAY: near_side ? tell(e) : hear(e); break;
     case RATE: near_side ? pour(e) : gather(e); break;
     case COPY: near_side ? m->s.pattern == ALONE ? copy_alone(e) : pour(e) : gather(e); break;
-    case PUBLISH: case DELIVER: near_side ? publish(e, kind == DELIVER) : subscribe(e); break;
+    case PUBLISH:
+    case DELIVER: near_side ? publish(e, kind == DELIVER) : subscribe(e); break;
     default: near_side ? say_nothing(e) : wait_idly(e); break;
     }
 }
@@ -521,7 +532,7 @@ void end_both(const pid_t pid[2], const bool gone[2])
 }
 
 /* Sleeps until both have ended, or one of them failed, or it took too long; whether all went well. A side that goes on
- * when the last message has arrived (a sender that nobody reads, a library that lingers) is ended half a second later. */
+ * when the last message has arrived (a sender that nobody reads, a library that lingers) is ended a little later. */
 bool both_ended(const pid_t pid[2], double limit_ms)
 {
     sigset_t child;

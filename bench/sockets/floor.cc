@@ -77,7 +77,8 @@ struct ring_end : end {
     uint64_t *read, sent, got, room;
     bool broadcast;
     uint64_t at_of[most_subscribers];
-    explicit ring_end(const spec &s) : size(s.size), depth(s.depth), sent(0), got(0), room(0), broadcast(s.pattern == FANOUT)
+    explicit ring_end(const spec &s)
+        : size(s.size), depth(s.depth), sent(0), got(0), room(0), broadcast(s.pattern == FANOUT)
     {
         memory = direction(s, 0) + 4096;
         read = reinterpret_cast<uint64_t *>(direction(s, 0));
@@ -179,7 +180,8 @@ template <size_t N> struct ck_end : end {
 
 void ck_prepare(spec &s)
 {
-    for (int i = 0; i < 2; i++) ck_ring_init(reinterpret_cast<ck_ring_t *>(direction(s, i)), static_cast<unsigned>(s.depth));
+    for (int i = 0; i < 2; i++)
+        ck_ring_init(reinterpret_cast<ck_ring_t *>(direction(s, i)), static_cast<unsigned>(s.depth));
 }
 
 end *ck_open(spec &s, int side)
@@ -193,7 +195,8 @@ end *ck_open(spec &s, int side)
 
 size_t floor_peers(peer *out)
 {
-    out[0] = make_peer("floor", "", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH | FANOUT | ZEROCOPY | ALONE, any_size, floor_open);
+    out[0] = make_peer("floor", "", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH | FANOUT | ZEROCOPY | ALONE, any_size,
+                       floor_open);
     out[1] = make_peer("ring", "bare ring, no library", POLL, STREAM | BATCH, any_size, ring_open);
     out[2] = make_peer("ck_ring_mpmc", "bare ring, one element size", POLL, ECHO | STREAM, 1024, ck_open);
     for (int i = 0; i < 3; i++) out[i].sleeps_by_default = false, out[i].memory = 1 << 20;

@@ -61,8 +61,8 @@ end *iox_open(spec &s, int side)
     char prefix[32];
     bool both = s.pattern == ECHO || s.pattern == ZEROCOPY;
     snprintf(prefix, sizeof prefix, "shmipc_bench_%d_", static_cast<int>(getppid()));
-    iox_spec x = {s.dir, prefix, both || side == NEAR ? names[side] : NULL, both || side == FAR ? names[!side] : NULL,
-                  s.size, s.depth, s.pattern == FANOUT ? s.subscribers : 1, s.form == BLOCK};
+    iox_spec x = {s.dir,  prefix,  both || side == NEAR ? names[side] : NULL, both || side == FAR ? names[!side] : NULL,
+                  s.size, s.depth, s.pattern == FANOUT ? s.subscribers : 1,   s.form == BLOCK};
     void *h = lib.open(&x);
     if (!h) _exit(1);
     return new iox_end(h);

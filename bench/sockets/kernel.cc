@@ -18,7 +18,9 @@ struct fd_end : end {
     unsigned subscribers;
     bool framed;
     uint64_t packed[batch * 17]; /* messages of up to 128 bytes */
-    fd_end(const spec &s, int to, int from) : out(to), in(from), many(NULL), subscribers(0), framed(s.pattern == BATCH) {}
+    fd_end(const spec &s, int to, int from) : out(to), in(from), many(NULL), subscribers(0), framed(s.pattern == BATCH)
+    {
+    }
     static void put(int fd, const void *from, size_t size)
     {
         const char *p = static_cast<const char *>(from);
@@ -102,8 +104,10 @@ void pipe_prepare(spec &s)
         int p[2];
         demand(pipe(p) == 0, "pipe");
         fcntl(p[1], F_SETPIPE_SZ, 1 << 20);
-        if (i == 0) keep(s, i, p[1], p[0]);
-        else keep(s, i, p[0], p[1]);
+        if (i == 0)
+            keep(s, i, p[1], p[0]);
+        else
+            keep(s, i, p[0], p[1]);
     }
 }
 
@@ -152,7 +156,10 @@ void close_all(spec &s)
         }
 }
 
-end *pipe_open(spec &s, int side) { return new fd_end(s, s.fd[side == NEAR ? 0 : 1][side], s.fd[side == NEAR ? 1 : 0][side]); }
+end *pipe_open(spec &s, int side)
+{
+    return new fd_end(s, s.fd[side == NEAR ? 0 : 1][side], s.fd[side == NEAR ? 1 : 0][side]);
+}
 
 end *socket_open(spec &s, int side)
 {
@@ -169,7 +176,8 @@ size_t kernel_peers(peer *out)
 {
     out[0] = make_peer("tcp", "loopback", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH, any_size, socket_open);
     out[0].prepare = tcp_prepare;
-    out[1] = make_peer("unix", "stream socket", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH | FANOUT, any_size, socket_open);
+    out[1] = make_peer("unix", "stream socket", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH | FANOUT, any_size,
+                       socket_open);
     out[1].prepare = unix_prepare;
     out[2] = make_peer("pipe", "", POLL | BLOCK | DEFAULT, ECHO | STREAM | BATCH, any_size, pipe_open);
     out[2].prepare = pipe_prepare;

@@ -44,7 +44,14 @@ const metric metrics[] = {
     {"rate-batch", RATE, BATCH, POLL, 2, 25, {8, 64}, {}},
     {"copy", COPY, STREAM, POLL, 2, 40, {64 * K, M, M10}, {}},
     {"zero-copy", IN_PLACE, ZEROCOPY, POLL, 2, 25, {64, M, M10}, {8, K, 64 * K}},
-    {"publish", PUBLISH, FANOUT, POLL, 2, 20, {1, 4, 16, 64}, {}}, /* of 64 bytes; the size is how many subscribers there are */
+    {"publish",
+     PUBLISH,
+     FANOUT,
+     POLL,
+     2,
+     20,
+     {1, 4, 16, 64},
+     {}}, /* of 64 bytes; the size is how many subscribers there are */
     {"deliver", DELIVER, FANOUT, POLL, 2, 20, {1, 4, 16, 64}, {}},
     {"idle-default", IDLE, STREAM, DEFAULT, 2, 1000, {64}, {}},
     {"idle-block", IDLE, STREAM, BLOCK, 2, 1000, {64}, {}},
@@ -83,7 +90,10 @@ bool full;
 const size_t area_bytes = 288u << 20, at_most_used = 240u << 20;
 
 bool is_floor(const peer *p) { return !strcmp(p->name, "floor"); }
-bool is_ours(const peer *p) { return !strcmp(p->name, "reqrep") || !strcmp(p->name, "pubsub") || !strcmp(p->name, "pushpull"); }
+bool is_ours(const peer *p)
+{
+    return !strcmp(p->name, "reqrep") || !strcmp(p->name, "pubsub") || !strcmp(p->name, "pushpull");
+}
 bool is_bare(const peer *p) { return is_floor(p) || !strncmp(p->note, "bare ", 5); }
 bool latency(const metric *m) { return m->kind != RATE && m->kind != COPY && m->kind != IDLE; }
 bool counts_subscribers(const metric *m) { return m->pattern == FANOUT; }
@@ -107,14 +117,17 @@ bool listed(const char *variable, const char *name)
 
 void collect_peers()
 {
-    size_t (*const all[])(peer *) = {floor_peers, shmipc_peers, iceoryx2_peers, aeron_peers, zmq_peers, nng_peers, boost_peers, kernel_peers};
+    size_t (*const all[])(peer *) = {floor_peers, shmipc_peers, iceoryx2_peers, aeron_peers,
+                                     zmq_peers,   nng_peers,    boost_peers,    kernel_peers};
     for (size_t (*f)(peer *) : all) {
         peer some[8];
         size_t n = f(some);
         for (size_t i = 0; i < n; i++) {
             if (!is_floor(&some[i]) && !listed("BENCH_ONLY", some[i].name)) continue;
-            if (some[i].missing) printf("%s left out: %s\n", some[i].name, some[i].missing);
-            else peers[n_peers++] = some[i];
+            if (some[i].missing)
+                printf("%s left out: %s\n", some[i].name, some[i].missing);
+            else
+                peers[n_peers++] = some[i];
         }
     }
 }
@@ -223,11 +236,13 @@ result run_once(const row *r, double ms)
     if (r->p->outside) return r->p->outside(s, m->kind, ms);
     empty_directory(s.dir);
     if (r->p->memory) {
-        for (int i = 0; i < 2; i++) memset(place + static_cast<size_t>(i) * (112u << 20), 0, (s.depth + 1) * (s.size + 256) + 256 * K);
+        for (int i = 0; i < 2; i++)
+            memset(place + static_cast<size_t>(i) * (112u << 20), 0, (s.depth + 1) * (s.size + 256) + 256 * K);
     }
     result x = run_pair(memory, *r->p, m->kind, cpus, ms, &wrong);
     if (wrong) {
-        fprintf(stderr, "bench: %s, %s, %zu: %llu wrong messages\n", m->name, r->p->name, r->size, static_cast<unsigned long long>(wrong));
+        fprintf(stderr, "bench: %s, %s, %zu: %llu wrong messages\n", m->name, r->p->name, r->size,
+                static_cast<unsigned long long>(wrong));
         clean_up();
         exit(1);
     }
@@ -269,7 +284,8 @@ void run_row(row *r, int k, double *before)
         double took = (bench_monotonic_ns() - begun) / 1e6;
         if (took > r->took_ms) r->took_ms = took;
         if (asked("BENCH_TRACE")) {
-            fprintf(stderr, "%s %s %zu: %.0f ms, %zu samples, p50 %.0f\n", r->m->name, r->p->name, r->size, took, x.samples, x.p50);
+            fprintf(stderr, "%s %s %zu: %.0f ms, %zu samples, p50 %.0f\n", r->m->name, r->p->name, r->size, took,
+                    x.samples, x.p50);
         }
         bool ok = x.good && x.samples > 0;
         if (!x.good) fail(r);
@@ -352,8 +368,10 @@ double told(const row *r) /* a rate: the best of the rounds; else the median */
 
 void put_number(FILE *f, const char *key, double value, int digits)
 {
-    if (value > 0) fprintf(f, ", \"%s\": %.*f", key, digits, value);
-    else fprintf(f, ", \"%s\": null", key);
+    if (value > 0)
+        fprintf(f, ", \"%s\": %.*f", key, digits, value);
+    else
+        fprintf(f, ", \"%s\": null", key);
 }
 
 void put_row(FILE *f, const row *r, const char *peer_name, const row *other, double x, const char *best)
@@ -361,7 +379,8 @@ void put_row(FILE *f, const row *r, const char *peer_name, const row *other, dou
     int kept = 0;
     for (int k = 0; k < how.rounds; k++) kept += r->r[k].samples > 0;
     bool l = latency(r->m), idle = r->m->kind == IDLE;
-    fprintf(f, "{\"bench\": \"%s\", \"metric\": \"%s\", \"peer\": \"%s\", \"size\": %zu", r->p->name, r->m->name, peer_name, r->size);
+    fprintf(f, "{\"bench\": \"%s\", \"metric\": \"%s\", \"peer\": \"%s\", \"size\": %zu", r->p->name, r->m->name,
+            peer_name, r->size);
     put_number(f, "p50_ns", l ? told(r) : 0, 1);
     put_number(f, "p99_ns", l ? median_where([&](int k) { return r->r[k].p99; }) : 0, 1);
     put_number(f, "p999_ns", l ? median_where([&](int k) { return r->r[k].p999; }) : 0, 1);

@@ -49,9 +49,12 @@ nng_socket new_socket(const spec &s, int side, bool topics)
 {
     nng_socket q;
     bool near_side = side == NEAR;
-    if (s.pattern == ECHO) require(near_side ? nng_req0_open(&q) : nng_rep0_open(&q), "nng open");
-    else if (topics) require(near_side ? nng_pub0_open(&q) : nng_sub0_open(&q), "nng open");
-    else require(near_side ? nng_push0_open(&q) : nng_pull0_open(&q), "nng open");
+    if (s.pattern == ECHO)
+        require(near_side ? nng_req0_open(&q) : nng_rep0_open(&q), "nng open");
+    else if (topics)
+        require(near_side ? nng_pub0_open(&q) : nng_sub0_open(&q), "nng open");
+    else
+        require(near_side ? nng_push0_open(&q) : nng_pull0_open(&q), "nng open");
     if (topics && !near_side) require(nng_socket_set(q, NNG_OPT_SUB_SUBSCRIBE, "", 0), "nng subscribe");
     int depth = static_cast<int>(s.depth);
     nng_socket_set_size(q, NNG_OPT_RECVMAXSZ, 0);
@@ -64,8 +67,10 @@ void attach(nng_socket q, const spec &s, bool listens)
 {
     char name[160];
     snprintf(name, sizeof name, "ipc://%s/nng", s.dir);
-    if (listens) require(nng_listen(q, name, NULL, 0), "nng_listen");
-    else require(nng_dial(q, name, NULL, 0), "nng_dial");
+    if (listens)
+        require(nng_listen(q, name, NULL, 0), "nng_listen");
+    else
+        require(nng_dial(q, name, NULL, 0), "nng_dial");
 }
 
 end *open_any(spec &s, int side, bool topics)

@@ -29,10 +29,10 @@ const unsigned batch = 64, burst = 32, most_subscribers = 64;
 /* What a run is about. In shared memory: an end that finds out its address writes it for the other. */
 struct spec {
     int pattern, form, cpus, idle; /* idle: what is measured is waiting */
-    size_t size, depth; /* bytes of a message, messages that a queue should hold */
+    size_t size, depth;            /* bytes of a message, messages that a queue should hold */
     unsigned subscribers;
-    char dir[96];       /* an empty directory for this run's files, removed after it */
-    char *memory;       /* zeroed for as many bytes as the peer asked for */
+    char dir[96]; /* an empty directory for this run's files, removed after it */
+    char *memory; /* zeroed for as many bytes as the peer asked for */
     char address[2][160];
     int fd[2 * most_subscribers][2];
 };
@@ -65,14 +65,15 @@ struct result {
 struct peer {
     const char *name, *note;
     unsigned forms, can;
-    size_t most;           /* the largest message that it takes */
-    bool sleeps_by_default; /* its DEFAULT is its BLOCK */
-    const char *missing;    /* why it is not here, or NULL */
-    size_t memory;          /* for small messages, bytes of spec.memory that must be zero; more for larger ones */
-    void (*prepare)(spec &s);      /* before the fork, or NULL */
-    void (*unprepare)(spec &s);    /* after both ends are gone, or NULL */
+    size_t most;                /* the largest message that it takes */
+    bool sleeps_by_default;     /* its DEFAULT is its BLOCK */
+    const char *missing;        /* why it is not here, or NULL */
+    size_t memory;              /* for small messages, bytes of spec.memory that must be zero; more for larger ones */
+    void (*prepare)(spec &s);   /* before the fork, or NULL */
+    void (*unprepare)(spec &s); /* after both ends are gone, or NULL */
     end *(*open)(spec &s, int side);
-    result (*outside)(const spec &s, int kind, double ms); /* measures by itself (another language's run time), or NULL */
+    result (*outside)(const spec &s, int kind,
+                      double ms); /* measures by itself (another language's run time), or NULL */
 };
 
 enum { ROUND_TRIP, ONE_WAY, RATE, COPY, IN_PLACE, PUBLISH, DELIVER, IDLE };
@@ -101,9 +102,11 @@ size_t iceoryx2_peers(peer *out);
 size_t aeron_peers(peer *out);
 void aeron_end(void);
 
-inline peer make_peer(const char *name, const char *note, unsigned forms, unsigned can, size_t most, end *(*open)(spec &, int))
+inline peer make_peer(const char *name, const char *note, unsigned forms, unsigned can, size_t most,
+                      end *(*open)(spec &, int))
 {
-    peer p = {name, note, forms, can, most, (forms & POLL) != 0 && (forms & BLOCK) != 0, NULL, 0, NULL, NULL, open, NULL};
+    peer p = {name, note, forms, can,  most, (forms & POLL) != 0 && (forms & BLOCK) != 0,
+              NULL, 0,    NULL,  NULL, open, NULL};
     return p;
 }
 

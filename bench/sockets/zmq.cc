@@ -67,8 +67,10 @@ void attach(void *q, spec &s, int side, bool binds, bool tcp)
         demand(zmq_connect(q, s.address[!side]) == 0, "zmq_connect");
         return;
     }
-    if (tcp) snprintf(name, sizeof name, "tcp://127.0.0.1:*");
-    else snprintf(name, sizeof name, "ipc://%s/zmq", s.dir);
+    if (tcp)
+        snprintf(name, sizeof name, "tcp://127.0.0.1:*");
+    else
+        snprintf(name, sizeof name, "ipc://%s/zmq", s.dir);
     demand(zmq_bind(q, name) == 0, "zmq_bind");
     demand(zmq_getsockopt(q, ZMQ_LAST_ENDPOINT, s.address[side], &len) == 0, "zmq endpoint");
 }
