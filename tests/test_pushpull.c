@@ -53,61 +53,6 @@ TEST(S38_in_order_between_one_and_one)
     world_end(ctx);
 }
 
-static const size_t sizes[] = {0, 1, 7, 8, 40, 47, 48, 49, 63, 64, 65, 1000, 4095, 4096, 4097, 65535, 65536, 65537,
-                               1000003, 1 << 20, 10 << 20, 16 << 20};
-enum { SIZES = sizeof sizes / sizeof *sizes };
-
-/* Every size twice: copied, and in place. */
-static void pull_sizes(shmipc_ctx *ctx, int n)
-{
-    shmipc_socket *s = opened(ctx, SHMIPC_PULL, "q", NULL);
-    unsigned char *buf = (unsigned char *)malloc(16 << 20);
-    int i;
-    REQUIRE(buf != NULL);
-    for (i = 0; i < SIZES; i++) {
-        shmipc_msg m;
-        size_t len = 1;
-        CHECK_EQ(shmipc_recv(s, buf, 16 << 20, &len, SOON), SHMIPC_OK);
-        CHECK_EQ(len, sizes[i]);
-        CHECK(is_filled(buf, len, (uint64_t)i));
-        if (!CHECK_EQ(shmipc_take(s, &m, SOON), SHMIPC_OK)) break;
-        CHECK_EQ(m.len, sizes[i]);
-        CHECK_EQ(m.tag, i);
-        CHECK_EQ(m.redelivered, 0);
-        CHECK(is_filled(m.data, (size_t)m.len, (uint64_t)i));
-        CHECK_EQ(shmipc_release(&m), SHMIPC_OK);
-    }
-    free(buf);
-    shmipc_close(&s);
-    (void)n;
-}
-
-TEST(S16_S17_every_size_copied_and_in_place)
-{
-    shmipc_ctx *ctx = world_begin();
-    shmipc_socket *s = opened(ctx, SHMIPC_PUSH, "q", NULL);
-    pid_t pid = child(pull_sizes, 0);
-    unsigned char *buf = (unsigned char *)malloc(16 << 20);
-    int i;
-    COVERS("S11 S38");
-    REQUIRE(buf != NULL);
-    for (i = 0; i < SIZES; i++) {
-        shmipc_loan loan;
-        fill(buf, sizes[i], (uint64_t)i);
-        CHECK_EQ(shmipc_send(s, buf, sizes[i], SOON), SHMIPC_OK);
-        if (!CHECK_EQ(shmipc_loan_open(s, sizes[i], &loan), SHMIPC_OK)) break;
-        CHECK(loan.len >= sizes[i]);
-        memcpy(loan.data, buf, sizes[i]);
-        loan.len = sizes[i];
-        loan.tag = (uint32_t)i;
-        CHECK_EQ(shmipc_loan_commit(&loan, SOON), SHMIPC_OK);
-    }
-    child_done(pid);
-    free(buf);
-    shmipc_close(&s);
-    world_end(ctx);
-}
-
 TEST(S39_two_pullers_each_item_once)
 {
     enum { N = 3000 };
@@ -183,25 +128,6 @@ TEST(S43_several_pushers_several_pullers)
     each_once(1, 4000);
     CHECK_EQ(stats_of(s).queued, 0);
     shmipc_close(&s);
-    world_end(ctx);
-}
-
-TEST(S66_bursts_arrive_completely)
-{
-    static const int bursts[] = {1000, 10000};
-    shmipc_ctx *ctx = world_begin();
-    shmipc_socket_config cfg = of_depth(10000);
-    int b, i;
-    for (b = 0; b < 2; b++) {
-        shmipc_socket *push = opened(ctx, SHMIPC_PUSH, "burst", &cfg), *pull = opened(ctx, SHMIPC_PULL, "burst", NULL);
-        CHECK_EQ(stats_of(push).depth, 16384);
-        for (i = 0; i < bursts[b]; i++) CHECK_EQ(send_id(push, (uint64_t)i, 0), SHMIPC_OK); /* nobody takes any */
-        CHECK_EQ(stats_of(pull).queued, bursts[b]);
-        for (i = 0; i < bursts[b]; i++) CHECK_EQ(recv_id(pull, 0), i);
-        is_empty(pull);
-        shmipc_close(&pull);
-        shmipc_close(&push);
-    }
     world_end(ctx);
 }
 
@@ -676,30 +602,3 @@ static void lingers(int64_t linger_ns, int stays)
 
 TEST(C3_S58_a_sweep_takes_it_when_linger_has_passed) { lingers(100000000, 1); }
 TEST(C3_S58_negative_linger_leaves_nothing) { lingers(-1, 0); }
-
-/* ---- memory ---- */
-
-TEST_LIMIT(S62_no_growth_of_memory, 60)
-{
-    enum { LEN = 100000, N = 20000 };
-    shmipc_ctx *ctx = world_begin();
-    shmipc_socket_config cfg = of_depth(16);
-    shmipc_socket *push = opened(ctx, SHMIPC_PUSH, "q", &cfg), *pull = opened(ctx, SHMIPC_PULL, "q", NULL);
-    static unsigned char buf[LEN];
-    uint64_t before = 0;
-    int i, descriptors = scope_descriptors();
-    for (i = 0; i < N; i++) {
-        size_t len = 0, want = i % 3 ? LEN : 5000;
-        memcpy(buf, &i, sizeof i);
-        if (!CHECK_EQ(shmipc_send(push, buf, want, 0), SHMIPC_OK)) break;
-        if (!CHECK_EQ(shmipc_recv(pull, buf, LEN, &len, 0), SHMIPC_OK) || !CHECK_EQ(len, want)) break;
-        CHECK_MEM(buf, &i, sizeof i);
-        if (i == 100) before = stats_of(push).memory;
-    }
-    CHECK(before > 0);
-    CHECK(stats_of(push).memory <= before);
-    CHECK_EQ(scope_descriptors(), descriptors);
-    shmipc_close(&pull);
-    shmipc_close(&push);
-    world_end(ctx);
-}
