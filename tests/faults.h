@@ -8,12 +8,15 @@
 #define SHMIPC_FAULTS_H
 
 static int fault_at, fault_seen, fault_errno;
-static const char *fault_name;
+static const char *fault_name, *fault_hit = "none"; /* asked for; failed last */
 
 static inline int fault_here(const char *name)
 {
     int hit = fault_name ? strcmp(name, fault_name) == 0 : fault_at && ++fault_seen == fault_at;
-    if (hit) errno = fault_errno;
+    if (hit) {
+        errno = fault_errno;
+        fault_hit = name;
+    }
     return hit;
 }
 static inline void fault_nth(int nth, int error)

@@ -126,7 +126,6 @@ TEST(S11_batches_and_tags)
         items[i].len = i == 11 ? sizeof large : i == 3 ? 0 : 8;
         items[i].tag = (uint32_t)i + 0xfffe00;
     }
-    CHECK_EQ(shmipc_send_many(pub, items, 0, 0), 0);
     CHECK_EQ(shmipc_send_many(pub, items, 40, 0), 40);
     n = shmipc_recv_many(sub, buf, sizeof buf, msgs, 30, SOON);
     CHECK_EQ(n, 30);
@@ -174,6 +173,10 @@ TEST(S17_loans_are_committed_or_discarded)
         CHECK_EQ(shmipc_recv(sub, buf, sizeof buf, &len, 0), SHMIPC_OK);
         CHECK_EQ(len, 20);
         CHECK(is_filled(buf, 20, 2));
+        REQUIRE(shmipc_loan_open(pub, room, &second) == SHMIPC_OK);
+        CHECK(shmipc_loan_commit(&loan, 0) < 0); /* the old one, while a new one is out */
+        CHECK(shmipc_loan_discard(&loan) < 0);
+        CHECK_EQ(shmipc_loan_discard(&second), SHMIPC_OK);
         is_empty(sub);
     }
     REQUIRE(shmipc_loan_open(pub, 1000, &loan) == SHMIPC_OK);
@@ -189,6 +192,7 @@ TEST(S14_late_subscribers_and_history)
     shmipc_ctx *ctx = world_begin();
     shmipc_socket *pub = opened(ctx, SHMIPC_PUB, "p", NULL), *sub, *other;
     shmipc_socket_config cfg = options();
+    int64_t first;
     publishes(pub, 0, 30);
     sub = opened(ctx, SHMIPC_SUB, "p", NULL);
     is_empty(sub);
@@ -208,7 +212,9 @@ TEST(S14_late_subscribers_and_history)
     shmipc_close(&other);
     publishes(pub, 33, 200);
     other = opened(ctx, SHMIPC_SUB, "p", &cfg);
-    receives(other, 233 - 64, 64);
+    first = recv_id(other, 0); /* what the lane still has: the slot that is written next may be missing */
+    CHECK(first == 233 - 64 || first == 233 - 63);
+    receives(other, (int)first + 1, 232 - (int)first);
     is_empty(other);
     CHECK_EQ(stats_of(other).dropped, 0);
     shmipc_close(&other);
@@ -232,7 +238,7 @@ TEST(C3_closed_publisher_is_read_by_those_who_were_there)
     is_empty(sub);
     shmipc_close(&sub);
     shmipc_close(&late);
-    CHECK_EQ(scope_files(".seg"), 0);
+    CHECK_EQ(channel_files(), 0);
     world_end(ctx);
 }
 
@@ -713,7 +719,7 @@ TEST_LIMIT(S24_32_publishers_and_64_subscribers, 90)
     world_end(ctx);
 }
 
-/* A publisher with much to say does not silence one with little. */
+/* A publisher with much to say does not silence one with little: no more than 16 messages at a stretch. */
 TEST(S24_lanes_are_read_in_turn)
 {
     shmipc_ctx *ctx = world_begin();
@@ -723,11 +729,32 @@ TEST(S24_lanes_are_read_in_turn)
     for (turn = 0; turn < 20; turn++) {
         publishes(busy, 0, 30);
         publishes(calm, 1000, 1);
-        for (i = 0; i < 8 && recv_id(sub, 0) != 1000; i++) continue;
-        CHECK(i < 8);
+        for (i = 0; i < 17 && recv_id(sub, 0) != 1000; i++) continue;
+        CHECK(i < 17);
         while (recv_id(sub, 0) >= 0) continue;
     }
     CHECK_EQ(stats_of(sub).received, 20 * 31);
+    shmipc_close(&sub);
+    shmipc_close(&busy);
+    shmipc_close(&calm);
+    world_end(ctx);
+}
+
+/* Nor one that comes later, when the subscriber never finds its lanes empty. */
+TEST(S4_S24_a_busy_subscriber_hears_new_publishers)
+{
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket *busy = opened(ctx, SHMIPC_PUB, "p", NULL), *sub = opened(ctx, SHMIPC_SUB, "p", NULL), *calm = NULL;
+    int i, heard = 0;
+    for (i = 0; i < 2000; i++) {
+        publishes(busy, 0, 2);
+        if (i == 10) {
+            calm = opened(ctx, SHMIPC_PUB, "p", NULL);
+            publishes(calm, 1000, 1);
+        }
+        heard += recv_id(sub, 0) == 1000;
+    }
+    CHECK_EQ(heard, 1);
     shmipc_close(&sub);
     shmipc_close(&busy);
     shmipc_close(&calm);

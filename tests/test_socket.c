@@ -46,7 +46,7 @@ static void exchange(both *c, uint64_t id)
 
 TEST(S1_S2_C12_every_role_needs_only_a_name)
 {
-    static const uint64_t depth[ROLES] = {0, 64, 0, 1024, 1024, 256, 256};
+    static const uint64_t depth[ROLES] = {0, 64, 0, 1024, 0, 256, 0} /* the other side learns it */;
     shmipc_ctx *ctx = world_begin();
     int role;
     COVERS("S5 S58");
@@ -61,11 +61,11 @@ TEST(S1_S2_C12_every_role_needs_only_a_name)
             CHECK_EQ(stats_of(s).depth, depth[role]);
             CHECK_EQ(stats_of(s).max_message, 16 << 20);
         }
-        CHECK_EQ(scope_files(".seg"), 1);
+        CHECK_EQ(channel_files(), 1);
         shmipc_close(&s);
         CHECK(s == NULL);
         shmipc_close(&s); /* again: nothing */
-        CHECK_EQ(scope_files(".seg"), 0);
+        CHECK_EQ(channel_files(), 0);
     }
     shmipc_close(NULL);
     world_end(ctx);
@@ -121,7 +121,7 @@ TEST(S6_names_that_are_none)
         CHECK_STR(shmipc_socket_name(s), "ab");
         shmipc_close(&s);
     }
-    CHECK_EQ(scope_files(".seg"), 0);
+    CHECK_EQ(channel_files(), 0);
     world_end(ctx);
 }
 
@@ -159,7 +159,7 @@ static void either_first(int p, int first)
     raise_event(GO);
     child_done(pid[0]);
     child_done(pid[1]);
-    CHECK_EQ(scope_files(".seg"), 0);
+    CHECK_EQ(channel_files(), 0);
     world_end(ctx);
 }
 
@@ -194,7 +194,7 @@ TEST(S3_waits_for_a_peer_if_asked_to)
         CHECK(now_ns() - t0 >= 20000000);
         CHECK(says(ctx, "late"));
         CHECK(s == NULL);
-        CHECK_EQ(scope_files(".seg"), 0); /* nothing is left of the attempt */
+        CHECK_EQ(channel_files(), 0); /* nothing is left of the attempt */
         memset(world__event, 0, EVENTS * sizeof *world__event);
         pid = child(open_late, other);
         cfg.connect_ns = role % 2 ? SOON : -1;
@@ -226,15 +226,15 @@ TEST(S7_S60_leftovers_of_the_killed_are_no_obstacle)
         shmipc_socket *s;
         pid_t pid = child(open_and_stay, role);
         await(READY, ++n);
-        CHECK_EQ(scope_files(".seg"), 1);
+        CHECK_EQ(channel_files(), 1);
         scope_kill(pid);
         s = opened(ctx, role, "left", role % 2 ? &cfg : NULL);
-        CHECK_EQ(scope_files(".seg"), 1);
+        CHECK_EQ(channel_files(), 1);
         CHECK_EQ(stats_of(s).peers, 0);
         CHECK_EQ(stats_of(s).queued, 0);
         if (role % 2) CHECK_EQ(stats_of(s).depth, 16);
         shmipc_close(&s);
-        CHECK_EQ(scope_files(".seg"), 0);
+        CHECK_EQ(channel_files(), 0);
     }
     world_end(ctx);
 }
@@ -260,7 +260,7 @@ TEST(S58_nothing_is_left_after_exit)
     for (how = 0; how < 3; how++) {
         child_done(child(open_and_end, how));
         if (how == 0) CHECK(shmipc_ctx_sweep(ctx, 0) >= 0);
-        CHECK_EQ(scope_files(".seg"), 0);
+        CHECK_EQ(channel_files(), 0);
     }
     world_end(ctx);
 }
@@ -538,14 +538,14 @@ TEST(C4_S8_options_of_a_living_channel_are_adopted_or_must_agree)
         shmipc_close(&bad);
         shmipc_close(&same);
         shmipc_close(&first);
-        CHECK_EQ(scope_files(".seg"), 0);
+        CHECK_EQ(channel_files(), 0);
     }
     world_end(ctx);
 }
 
 TEST(C4_a_name_has_one_pattern)
 {
-    static const char *const names[] = {"PUB/SUB", "PUSH/PULL", "REQ/REP"};
+    static const char *const names[] = {"pub/sub", "push/pull", "req/rep"};
     shmipc_ctx *ctx = world_begin();
     int p, role;
     for (p = 0; p < PAIRS; p++) {
@@ -589,7 +589,7 @@ TEST(S2_options_out_of_range)
             CHECK(s == NULL);
         }
     }
-    CHECK_EQ(scope_files(".seg"), 0);
+    CHECK_EQ(channel_files(), 0);
     world_end(ctx);
 }
 
@@ -724,7 +724,7 @@ TEST(S56_no_handle_no_buffer)
     CHECK_EQ(shmipc_socket_get_stats(NULL, &st), SHMIPC_EINVAL);
     CHECK_EQ(shmipc_socket_peers(NULL, NULL, 0), SHMIPC_EINVAL);
     CHECK(shmipc_socket_role(NULL) <= 0);
-    CHECK(shmipc_socket_name(NULL) == NULL);
+    CHECK_STR(shmipc_socket_name(NULL), "");
     CHECK_EQ(shmipc_fd(NULL), SHMIPC_EINVAL);
     CHECK_EQ(shmipc_fd_arm(NULL), SHMIPC_EINVAL);
     CHECK_EQ(shmipc_loan_commit(NULL, 0), SHMIPC_EINVAL);
@@ -775,7 +775,6 @@ static const shmipc_kind *kind_of_pair(int p)
 {
     uint32_t n = 0, i;
     const shmipc_kind *const *kinds = shmipc_socket_kinds(&n);
-    CHECK_EQ(n, PAIRS);
     for (i = 0; i < n; i++)
         if (kinds[i]->kind == (uint32_t)p + 1) return kinds[i];
     REQUIRE(!"each pattern has a kind");
@@ -855,8 +854,8 @@ TEST(S19_statistics)
     shmipc_ctx *ctx = world_begin();
     int p, i;
     for (p = 0; p < PAIRS; p++) {
-        both c = open_both(ctx, p, "count", NULL);
-        shmipc_socket *more = opened(ctx, pairs[p][1], "count", NULL);
+        both c = open_both(ctx, p, p == 0 ? "count" : p == 1 ? "count/once" : "count/back", NULL);
+        shmipc_socket *more = opened(ctx, pairs[p][1], shmipc_socket_name(c.a), NULL);
         shmipc_socket_stats a, b;
         char buf[8];
         size_t len;
@@ -885,6 +884,7 @@ TEST(S19_statistics)
             CHECK_EQ(a.received, 10);
             CHECK_EQ(b.sent, 10);
         }
+        CHECK_EQ(recv_id(c.b, 0), 1);
         close_both(&c);
     }
     world_end(ctx);
@@ -1246,8 +1246,9 @@ static void wakes_descriptor(int p)
         CHECK(!readable(fd, 0));
         raise_event(GO);
         if (!CHECK(readable(fd, (int)(SOON / 1000000)))) break; /* nobody was killed: the notice comes */
+        CHECK(readable(fd, 0)); /* level: until it is armed again */
+        CHECK_EQ(shmipc_fd_arm(s), 1); /* do not sleep */
         CHECK_EQ(shmipc_fd_arm(s), 1);
-        CHECK(readable(fd, 0)); /* level: as long as it lies there */
         CHECK_EQ(recv_id(s, 0), i);
         if (p == 2) CHECK_EQ(send_id(s, (uint64_t)i, 0), SHMIPC_OK);
     }
@@ -1412,7 +1413,7 @@ static void large_scope(shmipc_ctx *ctx)
 {
     CHECK(shmipc_ctx_sweep(ctx, 0) >= 0);
     shmipc_ctx_close(ctx);
-    CHECK_EQ(scope_files(".seg"), 0);
+    CHECK_EQ(channel_files(), 0);
     CHECK(umount2(scope_dir(), MNT_DETACH) == 0);
     scope_end();
 }
@@ -1525,9 +1526,9 @@ TEST(I4_no_room_for_a_channel)
             if ((rc = open_as(ctx, role, name, NULL, &s[n])) != SHMIPC_OK) break;
         }
         CHECK_EQ(rc, SHMIPC_ENOSPC);
-        CHECK_EQ(scope_files(".seg"), n); /* nothing of the failed one */
+        CHECK_EQ(channel_files(), n); /* nothing of the failed one */
         for (i = 0; i < n; i++) shmipc_close(&s[i]);
-        CHECK_EQ(scope_files(".seg"), 0);
+        CHECK_EQ(channel_files(), 0);
     }
     large_scope(ctx);
 }
@@ -1541,9 +1542,12 @@ static int whole_life(shmipc_ctx *ctx, int p)
     shmipc_socket *a = NULL, *b = NULL;
     shmipc_poll_item item;
     shmipc_peer peers[4];
+    shmipc_socket_config cfg = options();
     size_t len;
-    int rc = open_as(ctx, pairs[p][1], "f", NULL, &b);
-    if (rc >= 0) rc = open_as(ctx, pairs[p][0], "f", NULL, &a);
+    int rc;
+    cfg.linger_ns = -1;
+    rc = open_as(ctx, pairs[p][1], "f", &cfg, &b);
+    if (rc >= 0) rc = open_as(ctx, pairs[p][0], "f", &cfg, &a);
     if (rc >= 0) rc = shmipc_fd(b);
     if (rc >= 0) rc = shmipc_fd_arm(b);
     item = item_of(b, SHMIPC_POLL_IN);
@@ -1578,9 +1582,9 @@ static void may_fail(int p)
             }
             CHECK_EQ(scope_descriptors(), before);
             CHECK_EQ(scope_mappings(), maps);
-            if (!CHECK_EQ(whole_life(ctx, p), 0)) printf("after call %d, errno %d\n", n, errors[e]);
+            if (!CHECK_EQ(whole_life(ctx, p), 0)) printf("after call %d, %s, errno %d\n", n, fault_hit, errors[e]);
             CHECK(shmipc_ctx_sweep(ctx, 0) >= 0);
-            CHECK_EQ(scope_files(".seg") + scope_files(".draft"), 0);
+            if (!CHECK_EQ(channel_files() + scope_files(".draft"), 0)) printf("call %d, %s, errno %d: %d\n", n, fault_hit, errors[e], rc);
         }
         CHECK(failed > 10 && n < 400);
     }
