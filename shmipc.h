@@ -4533,6 +4533,13 @@ SHMIPC_API int shmipc_segment_open(shmipc_ctx *ctx, const char *name, const shmi
     return SHMIPC_OK;
 }
 
+/* May still give back what it holds. When the system does not say, its exact life is proof enough. */
+static int shmipc__ctx_ours(shmipc_ctx *ctx)
+{
+    int rc = shmipc_ctx_check(ctx);
+    return rc != SHMIPC_EFORKED && rc != SHMIPC_EOWNERDEAD && rc != SHMIPC_ESTATE;
+}
+
 SHMIPC_API void shmipc_segment_close(shmipc_segment *s)
 {
     shmipc_ctx *ctx;
@@ -4540,7 +4547,7 @@ SHMIPC_API void shmipc_segment_close(shmipc_segment *s)
     int ours;
     if (!s) return;
     ctx = s->ctx;
-    ours = shmipc_ctx_check(ctx) == SHMIPC_OK;
+    ours = shmipc__ctx_ours(ctx);
     if (!shmipc__ctx_forked(ctx)) shmipc__os_mutex_lock(&ctx->mutex);
     if (s->next) s->next->prev = s->prev;
     if (s->prev) s->prev->next = s->next;

@@ -2451,7 +2451,7 @@ static void shmipc__socket_give_back(shmipc_socket *s)
 static void shmipc__socket_free(shmipc_socket *s)
 {
     uint32_t i;
-    if (s->segment && shmipc_ctx_check(s->ctx) == SHMIPC_OK) shmipc__socket_give_back(s);
+    if (s->segment && shmipc__ctx_ours(s->ctx)) shmipc__socket_give_back(s);
     if (s->post >= 0) shmipc__post_forget(s->post); /* of the parent, or not ours any more to others */
     for (i = 0; i < s->feed_count; i++) free(s->feeds[i]);
     free(s->feeds);
