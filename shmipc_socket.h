@@ -421,7 +421,8 @@ struct shmipc_socket {
     void *stop_arg;
     unsigned char *topics; /* length, bytes, length, bytes ... */
     uint32_t topic_count;
-    uint32_t loaned;
+    uint32_t loaned, loan_chunk;
+    uint64_t loan_word; /* PUSH: the chunk that is out on loan */
     shmipc_lane_writer writer; /* PUB */
     shmipc__feed **feeds;      /* SUB */
     uint32_t feed_count, feed_at, feed_burst, joined; /* joined: lanes that were there when we came */
@@ -1317,6 +1318,13 @@ static void shmipc__nook_drop(shmipc_socket *s, uint64_t *nook)
     shmipc__block_spare(s, h, size);
 }
 
+static int shmipc__no_memory(shmipc_socket *s, uint64_t size)
+{
+    return shmipc__fail(s->ctx, SHMIPC_ENOSPC, "no memory for %llu bytes on \"%s\" in %s: read faster, make the file system "
+                        "larger (mount -o remount,size=..., docker --shm-size), or open the channel with more max_memory",
+                        (unsigned long long)size, s->segment->name, s->ctx->path);
+}
+
 /* Room for `size` bytes under the nook: the block that is there, if it fits, or another. */
 static int shmipc__nook_fit(shmipc_socket *s, uint64_t *nook, uint64_t size, void **at)
 {
@@ -1327,7 +1335,8 @@ static int shmipc__nook_fit(shmipc_socket *s, uint64_t *nook, uint64_t size, voi
     if (h) shmipc__nook_drop(s, nook);
     if (!shmipc__spare_take(s, size, &h)) {
         rc = shmipc__block_alloc(&s->blocks, size, &h);
-        if (rc) return rc == SHMIPC_EMSGSIZE ? SHMIPC_ENOSPC : rc;
+        if (rc == SHMIPC_ENOSPC || rc == SHMIPC_EMSGSIZE) return shmipc__no_memory(s, size);
+        if (rc) return rc;
     }
     shmipc__store_release_u64(nook, h);
     (void)shmipc__block_pass(&s->blocks, h, s->blocks.owner, 0);
@@ -1415,15 +1424,15 @@ static int shmipc__pub_start(shmipc_socket *s)
     return rc ? rc : shmipc__socket_fail(s, SHMIPC_ETABLE, "finding a lane");
 }
 
-/* Memory of chunks that nobody can see any more. What is published stays. */
-static void shmipc__pub_stop(shmipc_socket *s)
+/* Gives up the memory of chunks that nobody can see any more. What is published stays. */
+static void shmipc__pub_trim(shmipc_socket *s)
 {
     uint32_t i;
+    shmipc__lane_scan(&s->writer);
     for (i = 0; i < s->writer.n_free && i < s->writer.map.n_chunks; i++) {
         uint32_t c = shmipc__load_relaxed_u32(shmipc__lane_free(&s->writer.map, i));
         if (c < s->writer.map.n_chunks) shmipc__nook_drop(s, shmipc__lane_nook(&s->writer.map, c));
     }
-    (void)shmipc_lane_writer_detach(&s->writer);
 }
 
 /* Opens room for `size` bytes: small, in the writer's own; large, in a block that a chunk names. */
@@ -1437,6 +1446,10 @@ static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
         return rc;
     }
     rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+    if (rc == SHMIPC_ENOSPC) {
+        shmipc__pub_trim(s);
+        rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+    }
     if (rc) (void)shmipc_lane_discard(&s->writer);
     return rc;
 }
@@ -1673,15 +1686,17 @@ static int shmipc__sub_round(shmipc_socket *s, const shmipc__want *w)
     return SHMIPC_EAGAIN;
 }
 
+/* Has a publisher come? A line that hardly ever changes. */
+SHMIPC__INLINE int shmipc__sub_new_lane(const shmipc_socket *s)
+{
+    return s->feed_count < SHMIPC__LANES && shmipc__load_relaxed_u64(&s->channel->lanes[s->feed_count]) != 0;
+}
+
 static int shmipc__sub_try(shmipc_socket *s, const shmipc__want *w)
 {
     uint64_t missed;
-    int rc = s->feed_count ? shmipc__sub_round(s, w) : SHMIPC_EAGAIN;
-    if (rc == SHMIPC_EAGAIN && s->feed_count < SHMIPC__LANES &&
-        shmipc__load_relaxed_u64(&s->channel->lanes[s->feed_count])) {
-        rc = shmipc__sub_join(s, 1);
-        if (!rc) rc = shmipc__sub_round(s, w);
-    }
+    int rc = shmipc__sub_new_lane(s) ? shmipc__sub_join(s, 1) : SHMIPC_OK;
+    if (!rc) rc = shmipc__sub_round(s, w);
     if (rc) return rc;
     missed = s->feeds[w->msg->sender]->reader.missed;
     if (SHMIPC__UNLIKELY(missed)) shmipc__count_dropped(s, shmipc__sub_missed(s));
@@ -1692,6 +1707,7 @@ static int shmipc__sub_try(shmipc_socket *s, const shmipc__want *w)
 static int shmipc__sub_news(shmipc_socket *s)
 {
     uint32_t i;
+    if (shmipc__sub_new_lane(s) && shmipc__sub_join(s, 1)) return 1; /* the receive will say why */
     for (i = 0; i < s->feed_count; i++) {
         const shmipc_lane_reader *r = &s->feeds[i]->reader;
         uint64_t word = shmipc__load_acquire_u64(shmipc__lane_slot(&r->map, r->next));
@@ -1699,7 +1715,7 @@ static int shmipc__sub_news(shmipc_socket *s)
         if ((int64_t)(pos - r->next) > 0 || (pos == r->next && shmipc__lane_state(word) >= SHMIPC__LANE_INLINE))
             return 1;
     }
-    return s->feed_count < SHMIPC__LANES && shmipc__load_relaxed_u64(&s->channel->lanes[s->feed_count]) != 0;
+    return 0;
 }
 
 static uint64_t shmipc__sub_unread(shmipc_socket *s)
@@ -2254,12 +2270,34 @@ static int shmipc__socket_arguments(shmipc_ctx *ctx, const shmipc_socket_config 
     return SHMIPC_OK;
 }
 
+/* Says in the user's words why the segment could not be joined. */
+static int shmipc__socket_refused(shmipc_socket *s, const char *name, uint32_t name_len, int rc)
+{
+    shmipc_segment_info info;
+    char text[256];
+    size_t len = name_len ? name_len : strlen(name);
+    if (len > 255) len = 255;
+    memcpy(text, name, len);
+    text[len] = 0;
+    if (rc == SHMIPC_ETABLE) {
+        return shmipc__fail(s->ctx, rc, "channel \"%s\" has as many sockets as its capacity allows: its first owner sets it",
+                            text);
+    }
+    memset(&info, 0, sizeof info);
+    memset(&info, 0, sizeof info);
+    if (shmipc_segment_inspect(s->ctx, text, &info)) return rc;
+    return shmipc__fail(s->ctx, rc, "\"%s\" is %s, a %s socket needs %s: choose another name", text,
+                        info.kind - 1 < 3 ? shmipc__channel_kinds[info.kind - 1].name : "no channel",
+                        shmipc__role_name(s->role), shmipc__channel_kinds[(s->role - 1) / 2].name);
+}
+
 static int shmipc__socket_segment(shmipc_socket *s, const char *name, const shmipc_socket_config *cfg)
 {
     shmipc_segment_config seg;
     uint32_t capacity = cfg->capacity ? cfg->capacity : 256;
     uint64_t memory = cfg->max_memory ? cfg->max_memory : sizeof(void *) > 4 ? UINT64_C(8) << 30 : UINT64_C(512) << 20;
     int64_t linger = cfg->linger_ns ? cfg->linger_ns / 1000000 : 30000;
+    int rc;
     uint64_t at = shmipc__channel_blocks_at(capacity),
              least = at + ((uint64_t)SHMIPC__EXTENTS * 8448 + (UINT64_C(64) << 20));
     shmipc_segment_config_init(&seg);
@@ -2272,7 +2310,8 @@ static int shmipc__socket_segment(shmipc_socket *s, const char *name, const shmi
     seg.init = shmipc__channel_init;
     if (s->role == SHMIPC_PUSH || s->role == SHMIPC_PULL)
         seg.linger_ms = linger < 0 ? 0 : linger > 0x7fffffff ? 0x7fffffffu : (uint32_t)linger;
-    return shmipc_segment_open(s->ctx, name, &seg, &s->segment);
+    rc = shmipc_segment_open(s->ctx, name, &seg, &s->segment);
+    return rc == SHMIPC_EKIND || rc == SHMIPC_ETABLE ? shmipc__socket_refused(s, name, cfg->name_len, rc) : rc;
 }
 
 static int shmipc__socket_topics(shmipc_socket *s, const shmipc_socket_config *cfg)
@@ -2430,14 +2469,38 @@ SHMIPC_API int shmipc_rep_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
 
 /* ---- closing ---- */
 
+/* A loan is discarded; what was taken and never released goes to others, as if this process had died. */
+static void shmipc__queue_leave(shmipc_socket *s)
+{
+    shmipc_queue_msg q;
+    uint32_t c;
+    int back = 0;
+    memset(&q, 0, sizeof q);
+    q.data = (void *)(uintptr_t)1; /* the queue looks only whether it was released */
+    q.word = s->loan_word;
+    q.chunk = s->loan_chunk;
+    if (s->role == SHMIPC_PUSH && s->loaned) (void)shmipc_queue_discard(&s->queue, &q);
+    (void)shmipc_queue_detach(&s->queue);
+    for (c = 0; c < s->queue.config.chunks; c++) {
+        q.data = (void *)(uintptr_t)1;
+        q.word = shmipc__load_relaxed_u64(shmipc__queue_chunk(&s->queue, c));
+        q.chunk = c;
+        back |= shmipc_queue_reject(&s->queue, &q) == SHMIPC_OK;
+    }
+    if (back) shmipc__wake_all(s->ctx, &s->channel->in);
+}
+
 /* Gives back what this process holds on the channel, while it still holds its life. */
 static void shmipc__socket_give_back(shmipc_socket *s)
 {
-    if (s->role == SHMIPC_PUB && s->writer.map.mem) shmipc__pub_stop(s);
+    if (s->role == SHMIPC_PUB && s->writer.map.mem) {
+        shmipc__pub_trim(s);
+        (void)shmipc_lane_writer_detach(&s->writer);
+    }
     if (s->role == SHMIPC_SUB) shmipc__sub_stop(s);
     if (s->role == SHMIPC_REQ && s->cells) shmipc__req_abandon(s);
     if (s->role == SHMIPC_REP && s->cells) shmipc__rep_drop(s);
-    if (s->has_queue) (void)shmipc_queue_detach(&s->queue);
+    if (s->has_queue) shmipc__queue_leave(s);
     if (s->has_waiter) shmipc__waiter_close(&s->waiter);
     if (s->post >= 0) {
         (void)shmipc__gate_withdraw(&s->channel->in, s->post_bell);
@@ -2628,8 +2691,8 @@ static int shmipc__loan_room(shmipc_socket *s, uint64_t len, shmipc_loan *l)
     if (s->role == SHMIPC_PUB) return shmipc__pub_room(s, len, &l->data);
     rc = shmipc__queue_room_open(s, 0, len, &m, &l->data);
     if (rc == SHMIPC_EBUSY) return SHMIPC_EFULL;
-    l->word = m.word;
-    l->chunk = m.chunk;
+    l->word = s->loan_word = m.word;
+    l->chunk = s->loan_chunk = m.chunk;
     l->flags = m.tag;
     return rc;
 }
@@ -2666,7 +2729,7 @@ static int shmipc__loan_check(const shmipc_loan *l)
 {
     int rc = l ? shmipc__socket_usable(l->socket) : SHMIPC_EINVAL;
     if (rc) return rc;
-    return l->socket->loaned ? SHMIPC_OK : SHMIPC_ESTATE;
+    return l->socket->loaned && l->data ? SHMIPC_OK : SHMIPC_ESTATE;
 }
 
 static shmipc_queue_msg shmipc__loan_queued(const shmipc_loan *l)
@@ -2772,6 +2835,7 @@ static int shmipc__receive(shmipc_socket *s, void *buf, size_t cap, int view, sh
     w.view = view;
     w.msg = m;
     m->socket = s;
+    s->looked = 0; /* what lies there already may have been given up */
     rc = shmipc__want_once(&w);
     if (rc == SHMIPC_EAGAIN) {
         if (timeout_ns == 0) return SHMIPC_ETIMEDOUT;

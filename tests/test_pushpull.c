@@ -485,6 +485,35 @@ TEST(S44_several_items_held_at_once)
     world_end(ctx);
 }
 
+TEST(S62_loans_left_at_close_come_back)
+{
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket_config cfg = of_depth(4);
+    shmipc_socket *s = opened(ctx, SHMIPC_PUSH, "q", &cfg), *pull = opened(ctx, SHMIPC_PULL, "q", NULL);
+    shmipc_loan loan;
+    shmipc_msg m;
+    int i;
+    COVERS("S44");
+    for (i = 0; i < 1500; i++) { /* more often than there are chunks */
+        shmipc_socket *more = opened(ctx, i % 2 ? SHMIPC_PUSH : SHMIPC_PULL, "q", NULL);
+        if (i % 2) {
+            if (!CHECK_EQ(shmipc_loan_open(more, i % 4 == 1 ? 8 : 20000, &loan), SHMIPC_OK)) break;
+        } else {
+            push_range(s, 1, 1);
+            if (!CHECK_EQ(shmipc_take(more, &m, 0), SHMIPC_OK)) break;
+            CHECK_EQ(m.redelivered, 0);
+            CHECK_EQ(shmipc_release(&m), SHMIPC_OK);
+        }
+        shmipc_close(&more);
+    }
+    is_empty(pull);
+    push_range(s, 1, 4);
+    for (i = 1; i <= 4; i++) CHECK_EQ(recv_id(pull, 0), i);
+    shmipc_close(&s);
+    shmipc_close(&pull);
+    world_end(ctx);
+}
+
 /* ---- turns ---- */
 
 static uint32_t *share;
