@@ -117,7 +117,7 @@ typedef struct shmipc_socket_config {
     const char *const *topics; /* SUB: receive only messages whose topic begins with one of these                    */
     uint32_t topic_count;      /* 0: everything                                                                      */
     uint32_t name_len;         /* 0: the name ends with its NUL                                                      */
-    int (*stop)(void *arg);    /* asked every 40 ms of a wait, and after a signal: not 0 ends it with SHMIPC_EINTR     */
+    int (*stop)(void *arg);    /* asked every 40 ms of a wait, and after a signal: not 0 ends it with SHMIPC_EINTR */
     void *stop_arg;
     const shmipc_aead *aead;   /* NULL: not sealed                                                                   */
 } shmipc_socket_config;
@@ -158,7 +158,7 @@ typedef struct shmipc_item {
 
 typedef struct shmipc_socket_stats {
     uint64_t sent, received, bytes_sent, bytes_received;
-    uint64_t dropped;         /* SUB: missed; PUSH, REQ: refused because full, where the caller did not wait           */
+    uint64_t dropped;         /* SUB: missed; PUSH, REQ: refused because full, where the caller did not wait */
     uint64_t errors;
     uint64_t waits;           /* how often it slept                                                                  */
     uint64_t queued;          /* PUSH, PULL, REQ, REP: messages untaken now; SUB: the unread ones                    */
@@ -1046,8 +1046,8 @@ static int shmipc__socket_waiter(shmipc_socket *s)
     return SHMIPC_OK;
 }
 
-/* After each slice, not before each sleep: is the wait to stop, are we still who we were, and is somebody dead? Looks after a few of the
- * channel's attachments; one that waits for an answer looks at more. */
+/* After each slice, not before each sleep: is the wait to stop, are we still who we were, and is somebody dead? Looks
+ * after a few of the channel's attachments; one that waits for an answer looks at more. */
 static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
 {
     int rc;

@@ -1,7 +1,7 @@
 /* Frames of a camera without a copy: written once, in the shared memory, and read there.
  *
- * shmipc_loan_open gives room for a frame, commit publishes it. shmipc_take gives the frame in place; it stays unchanged
- * until shmipc_release, whatever the camera does meanwhile. */
+ * shmipc_loan_open gives room for a frame, commit publishes it. shmipc_take gives the frame in place; it stays
+ * unchanged until shmipc_release, whatever the camera does meanwhile. */
 #define SHMIPC_IMPLEMENTATION
 #include "shmipc_socket.h"
 
@@ -43,7 +43,8 @@ static int viewer(shmipc_ctx *ctx)
         seen++;
         shmipc_release(&frame);
     }
-    printf("camera: %u of %u frames of %u KB seen in place, %u torn\n", seen, (unsigned)FRAMES, (unsigned)BYTES / 1024, torn);
+    printf("camera: %u of %u frames of %u KB seen in place, %u torn\n", seen, (unsigned)FRAMES, (unsigned)BYTES / 1024,
+           torn);
     shmipc_close(&sub);
     return torn != 0 || last + 1 != FRAMES;
 }

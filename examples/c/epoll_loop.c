@@ -1,4 +1,4 @@
-/* Two sockets and a timer in one epoll loop: shmipc_fd gives a descriptor, shmipc_fd_arm says when it may be slept on. */
+/* Two sockets in one epoll loop: shmipc_fd gives a descriptor, shmipc_fd_arm says when it may be slept on. */
 #define SHMIPC_IMPLEMENTATION
 #include "shmipc_socket.h"
 
@@ -56,7 +56,8 @@ int main(void)
     while (count < MESSAGES && idle < 100) {
         more = drain(s[0], &count) | drain(s[1], &count);
         if (more < 0) return 1;
-        if (!more && count < MESSAGES) idle += epoll_wait(loop, &e, 1, 50) == 0; /* 50 ms: if a sender is killed just now */
+        /* 50 ms, because a sender may be killed just before its notice */
+        if (!more && count < MESSAGES) idle += epoll_wait(loop, &e, 1, 50) == 0;
     }
     printf("epoll_loop: %u messages\n", count);
     close(loop);

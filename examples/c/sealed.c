@@ -1,7 +1,7 @@
 /* A channel that nobody can read without the key: the cipher is OpenSSL's, plugged in by two functions.
  *
- * A nonce has 24 bytes: 16 that the sender drew at random, and 8 that count. AES-GCM takes 12, so the first 16 make a key
- * for each sender (by HMAC), and the count makes the nonce under it.
+ * A nonce has 24 bytes: 16 that the sender drew at random, and 8 that count. AES-GCM takes 12, so the first 16 make a
+ * key for each sender (by HMAC), and the count makes the nonce under it.
  * links: -lcrypto
  */
 #define SHMIPC_IMPLEMENTATION

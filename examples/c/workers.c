@@ -1,5 +1,5 @@
-/* A queue of jobs and three workers, one of which is killed while it holds a job: another one gets it, and `redelivered`
- * tells that it is not the first. The producer has left long before the last job is done. */
+/* A queue of jobs and three workers, one of which is killed while it holds a job: another one gets it, and
+ * `redelivered` tells that it is not the first. The producer has left long before the last job is done. */
 #define SHMIPC_IMPLEMENTATION
 #include "shmipc_socket.h"
 
