@@ -5,13 +5,14 @@
  * much release it. No protocol is here: every function calls the public interface of shmipc_socket.h.
  *
  * A Handle belongs to one thread at a time. `lock` is held during each call of the library, never while Python code
- * runs, so other threads take turns, and views may be released by whoever drops them. A wait goes in pieces of PIECE_NS,
- * between which signals are handled, others get their turn, and a close by another thread is seen. After fork the child
- * gets SHMIPC_EFORKED from the library; the lock, which a thread of the parent may hold for ever, is not touched.
+ * runs, so other threads take turns, and views may be released by whoever drops them. The library asks shmipc_python_stop
+ * every 40 ms of a wait: it ends when another thread wants the socket, to close it perhaps, and in the main thread now and
+ * then, since there Python handles signals (most end the wait by themselves). Then the wait goes on. After fork the child gets SHMIPC_EFORKED; the lock, which a
+ * thread of the parent may hold for ever, is not touched.
  *
  * Written for the limited interface of Python 3.9, which has no METH_FASTCALL: arguments come as tuples there. */
 
-#define PIECE_NS 50000000
+#define TURN_US 50000
 #define COPY_MUCH 65536    /* from here on a copy releases the interpreter lock */
 #define TAG_BUFFERS 0x80u  /* the codec reads its payload in place, see _codecs.py */
 
@@ -21,10 +22,20 @@ typedef struct {
     shmipc_ctx *ctx;
     PyObject *fail;        /* called with (code, detail, operation), raises */
     PyThread_type_lock lock;
+    unsigned long main_thread;
     int waiting;           /* threads that want the lock */
+    int in_main;           /* the wait in progress is the main thread's */
+    unsigned slices;
     int forked;
-    unsigned long long retried; /* tries of one send that counted as drops */
 } Handle;
+
+/* Called by the library while it waits, without the interpreter lock. */
+static int shmipc_python_stop(void *arg)
+{
+    Handle *h = (Handle *)arg;
+    if (__atomic_load_n(&h->waiting, __ATOMIC_RELAXED) > 0) return 1;
+    return h->in_main && ++h->slices % 2 == 0; /* not each time: the slice that is stopped looks after nobody's death */
+}
 
 /* ---- errors, turns ---- */
 
@@ -42,7 +53,7 @@ static int take_turn(Handle *h)
     __atomic_fetch_add(&h->waiting, 1, __ATOMIC_RELAXED);
     while (got != PY_LOCK_ACQUIRED && !h->forked) {
         Py_BEGIN_ALLOW_THREADS
-        got = PyThread_acquire_lock_timed(h->lock, PIECE_NS / 1000, 0);
+        got = PyThread_acquire_lock_timed(h->lock, TURN_US, 0);
         Py_END_ALLOW_THREADS
         if (got != PY_LOCK_ACQUIRED && PyErr_CheckSignals()) break;
     }
@@ -65,7 +76,7 @@ static int enter(Handle *h, const char *operation)
 
 static void leave(Handle *h) { PyThread_release_lock(h->lock); }
 
-/* Between two pieces of a wait: signals, and whoever else wants the socket. */
+/* A wait was stopped: signals, and whoever else wants the socket. */
 static int breathe(Handle *h, const char *operation)
 {
     struct timespec nap = {0, 200000};
@@ -80,17 +91,27 @@ static int breathe(Handle *h, const char *operation)
     return enter(h, operation);
 }
 
-/* What is left of a wait, at most a piece; 0: the time has passed. `until` < 0: for ever. */
-static int64_t piece(int64_t until)
-{
-    int64_t left = until < 0 ? PIECE_NS : until - shmipc__os_now_ns();
-    return left < 0 ? 0 : left < PIECE_NS ? left : PIECE_NS;
-}
+typedef struct {
+    int64_t until, left;
+} Wait;
 
-static int64_t deadline(int64_t timeout_ns)
+static Wait wait_begin(Handle *h, int64_t timeout_ns)
 {
     int64_t now = timeout_ns > 0 ? shmipc__os_now_ns() : 0;
-    return timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
+    Wait w;
+    w.until = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
+    w.left = w.until < 0 ? -1 : timeout_ns;
+    h->in_main = PyThread_get_thread_ident() == h->main_thread;
+    return w;
+}
+
+/* After a stop: 1 goes on with what is left, 0 the time has passed, -1 an exception is set and the handle left. */
+static int wait_on(Handle *h, Wait *w, const char *operation)
+{
+    if (!breathe(h, operation)) return -1;
+    h->in_main = PyThread_get_thread_ident() == h->main_thread;
+    if (w->until >= 0) w->left = w->until - shmipc__os_now_ns();
+    return w->until < 0 || w->left > 0;
 }
 
 /* ---- sending ---- */
@@ -143,20 +164,19 @@ static int send_unlocked(Handle *h, const Sending *m, int64_t timeout_ns)
     return rc;
 }
 
-/* True, False when it stayed full, or NULL. */
+/* True, False when it stayed full, or NULL. The first try keeps the interpreter lock; if we are going to wait it asks for
+ * one nanosecond, since a try with 0 counts as a drop. */
 static PyObject *send_message(Handle *h, const Sending *m, int64_t timeout_ns)
 {
-    int64_t until, left;
-    int rc;
+    Wait w;
+    int rc, on = 1;
     if (!enter(h, "send")) return NULL;
-    rc = m->len >= COPY_MUCH ? send_unlocked(h, m, 0) : send_once(h, m, 0);
-    if (rc == SHMIPC_EFULL && timeout_ns) {
-        until = deadline(timeout_ns);
-        while ((rc == SHMIPC_EFULL || rc == SHMIPC_EINTR) && (left = piece(until)) > 0) {
-            h->retried++;
-            rc = send_unlocked(h, m, left);
-            if ((rc == SHMIPC_EFULL || rc == SHMIPC_EINTR) && !breathe(h, "send")) return NULL;
-        }
+    rc = m->len >= COPY_MUCH ? send_unlocked(h, m, timeout_ns != 0) : send_once(h, m, timeout_ns != 0);
+    if ((rc == SHMIPC_EFULL || rc == SHMIPC_EINTR) && timeout_ns) {
+        w = wait_begin(h, timeout_ns);
+        do rc = send_unlocked(h, m, w.left);
+        while (rc == SHMIPC_EINTR && (on = wait_on(h, &w, "send")) > 0);
+        if (on < 0) return NULL;
     }
     leave(h);
     if (rc == SHMIPC_OK) Py_RETURN_TRUE;
@@ -243,13 +263,11 @@ static int take_unlocked(Handle *h, shmipc_msg *m, int64_t timeout_ns)
 /* SHMIPC_OK, a code, or 1: an exception is set and the handle left. */
 static int take_waiting(Handle *h, shmipc_msg *m, int64_t timeout_ns)
 {
-    int64_t until = deadline(timeout_ns), left;
-    int rc = SHMIPC_ETIMEDOUT;
-    while ((rc == SHMIPC_ETIMEDOUT || rc == SHMIPC_EINTR) && (left = piece(until)) > 0) {
-        rc = take_unlocked(h, m, left);
-        if ((rc == SHMIPC_ETIMEDOUT || rc == SHMIPC_EINTR) && !breathe(h, "recv")) return 1;
-    }
-    return rc == SHMIPC_EINTR ? SHMIPC_ETIMEDOUT : rc;
+    Wait w = wait_begin(h, timeout_ns);
+    int rc, on = 1;
+    do rc = take_unlocked(h, m, w.left);
+    while (rc == SHMIPC_EINTR && (on = wait_on(h, &w, "recv")) > 0);
+    return on < 0 ? 1 : rc == SHMIPC_EINTR ? SHMIPC_ETIMEDOUT : rc;
 }
 
 /* The next message, the handle being ours; *rc is 1 if it is not any more. NULL with *rc a code, or with an exception. */
@@ -300,17 +318,19 @@ static PyObject *recv_messages(Handle *h, Py_ssize_t count, int64_t timeout_ns)
 /* Into memory of the caller's: (tag, length) or None. */
 static PyObject *recv_into(Handle *h, void *buf, size_t cap, int64_t timeout_ns)
 {
-    int64_t until = 0, left;
     shmipc_msg m;
-    int rc;
+    int rc, on = 1;
+    Wait w;
     if (!enter(h, "recv_into")) return NULL;
     rc = shmipc_recv_msg(h->socket, buf, cap, &m, 0);
-    if (rc == SHMIPC_ETIMEDOUT && timeout_ns) until = deadline(timeout_ns);
-    while (timeout_ns && (rc == SHMIPC_ETIMEDOUT || rc == SHMIPC_EINTR) && (left = piece(until)) > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        rc = shmipc_recv_msg(h->socket, buf, cap, &m, left);
-        Py_END_ALLOW_THREADS
-        if ((rc == SHMIPC_ETIMEDOUT || rc == SHMIPC_EINTR) && !breathe(h, "recv_into")) return NULL;
+    if (rc == SHMIPC_ETIMEDOUT && timeout_ns) {
+        w = wait_begin(h, timeout_ns);
+        do {
+            Py_BEGIN_ALLOW_THREADS
+            rc = shmipc_recv_msg(h->socket, buf, cap, &m, w.left);
+            Py_END_ALLOW_THREADS
+        } while (rc == SHMIPC_EINTR && (on = wait_on(h, &w, "recv_into")) > 0);
+        if (on < 0) return NULL;
     }
     leave(h);
     if (rc == SHMIPC_OK) return Py_BuildValue("(IK)", (unsigned)m.tag, (unsigned long long)m.len);
@@ -336,23 +356,31 @@ static int batch_item(PyObject *list, Py_ssize_t i, shmipc_item *item)
     return 1;
 }
 
+static int send_many_unlocked(Handle *h, const shmipc_item *items, uint32_t count, int64_t timeout_ns)
+{
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+    rc = shmipc_send_many(h->socket, items, count, timeout_ns);
+    Py_END_ALLOW_THREADS
+    return rc;
+}
+
 /* How many of the items were sent before the time passed; all of them, if it did not. */
 static PyObject *send_batch(Handle *h, const shmipc_item *items, uint32_t count, int64_t timeout_ns)
 {
-    int64_t until = deadline(timeout_ns), left = 0;
     uint32_t n = 0;
-    int rc = SHMIPC_EFULL;
+    int rc = 1, on = 1;
+    Wait w;
     if (!enter(h, "send_many")) return NULL;
-    while (n < count) {
-        Py_BEGIN_ALLOW_THREADS
-        rc = shmipc_send_many(h->socket, items + n, count - n, left);
-        Py_END_ALLOW_THREADS
+    w = wait_begin(h, timeout_ns);
+    while (n < count && rc > 0) {
+        rc = send_many_unlocked(h, items + n, count - n, w.left);
         if (rc > 0) n += (uint32_t)rc;
-        else if (rc != SHMIPC_EFULL && rc != SHMIPC_EINTR) break;
-        else if (left && !breathe(h, "send_many")) return NULL;
-        left = timeout_ns ? piece(until) : 0;
-        if (left == 0 && rc <= 0) break;
-        if (rc == SHMIPC_EFULL) h->retried++;
+        if (n < count && (rc == SHMIPC_EINTR || rc > 0) && timeout_ns) {
+            on = wait_on(h, &w, "send_many");
+            if (on < 0) return NULL;
+            rc = on ? 1 : SHMIPC_EFULL;
+        }
     }
     leave(h);
     if (n == 0 && rc < 0 && rc != SHMIPC_EFULL && rc != SHMIPC_EINTR) return fail(h, rc, "send_many"), NULL;
@@ -524,10 +552,32 @@ static PyObject *Handle_forked(Handle *h, Args a, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
-static PyObject *Handle_retried(Handle *h, Args a, Py_ssize_t n)
+/* attach(address of the socket) */
+static PyObject *Handle_attach(Handle *h, Args a, Py_ssize_t n)
+{
+    int64_t socket;
+    if (!arity("attach", n, 1, 1) || !int_arg(a[0], &socket)) return NULL;
+    h->socket = (shmipc_socket *)(intptr_t)socket;
+    Py_RETURN_NONE;
+}
+
+/* What goes into a config as stop and stop_arg: (address of the function, address of this Handle). */
+static PyObject *Handle_stop(Handle *h, Args a, Py_ssize_t n)
 {
     (void)a, (void)n;
-    return PyLong_FromUnsignedLongLong(h->retried);
+    return Py_BuildValue("(KK)", (unsigned long long)(uintptr_t)shmipc_python_stop, (unsigned long long)(uintptr_t)h);
+}
+
+/* REQ: gives up the request in progress. */
+static PyObject *Handle_abandon(Handle *h, Args a, Py_ssize_t n)
+{
+    int rc;
+    (void)a, (void)n;
+    if (!enter(h, "request")) return NULL;
+    rc = shmipc_abandon(h->socket);
+    leave(h);
+    if (rc) return fail(h, rc, "request"), NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *Handle_closed(Handle *h, Args a, Py_ssize_t n)
@@ -567,28 +617,31 @@ THUNK(enter)
 THUNK(leave)
 THUNK(close)
 THUNK(forked)
-THUNK(retried)
+THUNK(attach)
+THUNK(stop)
+THUNK(abandon)
 THUNK(closed)
 
-static PyMethodDef Handle_methods[] = {METHOD(send),      METHOD(send_pieces), METHOD(send_many), METHOD(recv),
-                                       METHOD(recv_many), METHOD(recv_into),   METHOD(release),   METHOD(enter),
-                                       METHOD(leave),     METHOD(close),       METHOD(forked),    METHOD(retried),
-                                       METHOD(closed),    {NULL, NULL, 0, NULL}};
+static PyMethodDef Handle_methods[] = {
+    METHOD(send),   METHOD(send_pieces), METHOD(send_many), METHOD(recv),   METHOD(recv_many),
+    METHOD(recv_into), METHOD(release),  METHOD(enter),     METHOD(leave),  METHOD(close),
+    METHOD(forked), METHOD(attach),      METHOD(stop),      METHOD(abandon), METHOD(closed), {NULL, NULL, 0, NULL}};
 
-/* Handle(address of the socket, address of its context, function that raises) */
+/* Handle(address of the context, function that raises, identity of the main thread); attach gives it its socket. */
 static PyObject *Handle_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    unsigned long long socket, ctx;
+    unsigned long long ctx;
+    unsigned long main_thread;
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *raises;
     Handle *h;
     (void)kw;
-    if (!PyArg_ParseTuple(args, "KKO:Handle", &socket, &ctx, &raises)) return NULL;
+    if (!PyArg_ParseTuple(args, "KOk:Handle", &ctx, &raises, &main_thread)) return NULL;
     h = (Handle *)alloc(type, 0);
     if (!h) return NULL;
     h->lock = PyThread_allocate_lock();
     if (!h->lock) return Py_DECREF(h), PyErr_NoMemory();
-    h->socket = (shmipc_socket *)(uintptr_t)socket;
+    h->main_thread = main_thread;
     h->ctx = (shmipc_ctx *)(uintptr_t)ctx;
     Py_INCREF(raises);
     h->fail = raises;

@@ -156,11 +156,11 @@ with shmipc.Subscriber("a") as sub:
     assert stopped.line() == "ready"
     with shmipc.Publisher("a", depth=8) as pub, shmipc.Subscriber("a") as sub:
         pub.send(0)
-        assert stopped.line() == "one"
+        assert stopped.line() == "one" and sub.recv(timeout=5) == 0
         os.kill(stopped.pid, signal.SIGSTOP)
         for i in range(200):
-            pub.send(bytes(2000))
-            assert len(sub.recv(timeout=5)) in (1, 2000) if i else True
+            pub.send((i, bytes(2000)))
+            assert sub.recv(timeout=5) == (i, bytes(2000))
         os.kill(stopped.pid, signal.SIGCONT)
 
 

@@ -77,12 +77,14 @@ def timeout_ns(timeout: Optional[float]) -> int:
 
 
 def describe(code: int, detail: str, what: str) -> str:
-    name = CODES.get(code)
-    text = detail or ffi.string(lib.shmipc_strerror(code)).decode()
-    if not detail or name in ("ECLOSED", "EFORKED"):
-        text = _errors.ADVICE.get(name or "", text)
-    elif name in _errors.ADVICE and _errors.ADVICE[name] not in text:
-        text += " (%s)" % _errors.ADVICE[name]
+    """What was being done, what was found, and what to do about it."""
+    advice = _errors.ADVICE.get(CODES.get(code, ""))
+    if CODES.get(code) in ("ECLOSED", "EFORKED"):
+        detail = ""  # of this call there is none
+    if not detail:
+        text = advice or ffi.string(lib.shmipc_strerror(code)).decode()
+    else:
+        text = "%s (%s)" % (detail, advice) if advice else detail
     return "%s: %s" % (what, text)
 
 

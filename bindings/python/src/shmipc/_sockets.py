@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
 
@@ -136,8 +138,7 @@ class Socket:
     """What all six have in common."""
 
     _open: Any = None
-    _receives = False
-    _sends = False
+    _h: Any = None
 
     def __init__(self, name: str, *, codec: Codec = "pickle", directory: Optional[str] = None,
                  timeout_connect: Optional[float] = None, topics: Optional[Iterable[Topic]] = None, **options: int) -> None:
@@ -147,26 +148,32 @@ class Socket:
         self._decode = _codecs.Decoder(codec)
         connect_ns = 0 if timeout_connect is None else max(timeout_ns(timeout_connect), 1)
         self._ctx = _core.context(directory)
-        cfg, self._keep = _config(encoded, connect_ns, topics, options)
+        cfg, keep = _config(encoded, topics, options)
+        self._h = _core.Handle(_number(self._ctx), self._raise, threading.main_thread().ident or 0)
+        stop, stop_arg = self._h.stop()
+        cfg.stop, cfg.stop_arg = ffi.cast("int (*)(void *)", stop), ffi.cast("void *", stop_arg)
         out = ffi.new("shmipc_socket **")
-        rc = self._open_native(out, encoded, cfg)
+        rc = self._open_native(out, encoded, cfg, connect_ns)
         if rc:
             raise self._error(rc, "opening")
+        self._h.attach(_number(out[0]))
         self._warned_full = self._warned_loss = False
         self._aio: Optional[_aio.Waiting] = None
-        self._h = _core.Handle(_number(out[0]), _number(self._ctx), self._raise)
         _core.track(self)
         if _debugs(DEBUG):
             log.debug("%r opened", self)
 
-    def _open_native(self, out: Any, name: bytes, cfg: Any) -> int:
-        """A wait for a peer is interrupted by signals, whose handlers run here."""
-        until = time.monotonic() + cfg.connect_ns / 1e9
+    def _open_native(self, out: Any, name: bytes, cfg: Any, connect_ns: int) -> int:
+        """Waits for a peer by half seconds, so that a signal that arrives just before a sleep is handled soon."""
+        until = time.monotonic_ns() + connect_ns
+        left = connect_ns
         while True:
+            cfg.connect_ns = min(left, 500_000_000)
             rc: int = self._open(out, self._ctx, name, cfg)
-            if rc != lib.SHMIPC_EINTR:
+            left = until - time.monotonic_ns() if connect_ns else 0
+            if not (rc == lib.SHMIPC_EINTR or (rc == lib.SHMIPC_ENOENT and left > 0)):
                 return rc
-            cfg.connect_ns = max(int((until - time.monotonic()) * 1e9), 1)
+            left = max(left, 1)
 
     # ---- errors, and what every call goes through
 
@@ -226,8 +233,7 @@ class Socket:
 
     def stats(self) -> Dict[str, int]:
         """sent, received, bytes_sent, bytes_received, dropped, errors, waits, queued, high_water, depth (the capacity),
-        max_message, memory, peers (living sockets of the other side), waiters (of them, now waiting in the library is not
-        told apart)."""
+        max_message, memory, peers (living sockets of the other side)."""
         st = ffi.new("shmipc_socket_stats *")
         with self._locked() as s:
             rc = lib.shmipc_socket_get_stats(s, st)
@@ -236,7 +242,6 @@ class Socket:
         names = ("sent", "received", "bytes_sent", "bytes_received", "dropped", "errors", "waits", "queued", "high_water",
                  "depth", "max_message", "memory", "peers")
         result = {name: int(getattr(st, name)) for name in names}
-        result["dropped"] -= min(result["dropped"], self._h.retried()) if self._sends else 0
         result["capacity"] = result["depth"]
         return result
 
@@ -266,12 +271,11 @@ def _bytes_of(topic: Topic) -> bytes:
     raise _errors.SHMTypeError("a topic is str or bytes, not %r" % (topic,))
 
 
-def _config(name: bytes, connect_ns: int, topics: Optional[Iterable[Topic]], options: Dict[str, int]) -> Tuple[Any, Any]:
+def _config(name: bytes, topics: Optional[Iterable[Topic]], options: Dict[str, int]) -> Tuple[Any, Any]:
     cfg = ffi.new("shmipc_socket_config *")
     lib.shmipc_socket_config_init(cfg)
     cfg.interruptible = 1
     cfg.name_len = len(name)
-    cfg.connect_ns = connect_ns
     for key, value in options.items():
         if not isinstance(value, int) or (value < 0 and key != "linger_ns"):
             raise _errors.SHMValueError("%s is %r: give a number from 0 up, 0 or nothing for the default" % (key, value))
@@ -291,8 +295,6 @@ def _config(name: bytes, connect_ns: int, topics: Optional[Iterable[Topic]], opt
 
 
 class _Sender(Socket):
-    _sends = True
-
     def _put(self, payload: Any, tag: int, wait_ns: int, topic: Optional[bytes] = None) -> bool:
         """One C call. False: it stayed full."""
         if type(payload) is not bytes:
@@ -338,8 +340,6 @@ class _Sender(Socket):
 
 
 class _Receiver(Socket):
-    _receives = True
-
     def _take(self, got: Any, copy: bool) -> Any:
         """An object from what Handle.recv gave."""
         if len(got) == 2:
@@ -590,6 +590,7 @@ class Requester(_Sender, _Receiver):
             got = self._h.recv(left, 0)
             if got is not None:
                 return self._take(got, True)
+            self._h.abandon()
         raise self._timed_out("request", timeout)
 
     async def asend(self, data: Any, *, timeout: Optional[float] = None) -> bool:
@@ -604,7 +605,11 @@ class Requester(_Sender, _Receiver):
         start = time.monotonic()
         await self.asend(data, timeout=timeout)
         left = None if timeout is None else max(timeout - (time.monotonic() - start), 0)
-        return await self.arecv(left, RAISE)
+        try:
+            return await self.arecv(left, RAISE)
+        except (TimeoutError, asyncio.CancelledError):
+            self._h.abandon()
+            raise
 
 
 class Replier(_Sender, _Receiver):
