@@ -2618,7 +2618,7 @@ SHMIPC_API int shmipc_send_tag(shmipc_socket *s, const void *data, size_t len, u
     shmipc__parts p;
     int rc = shmipc__socket_usable(s);
     if (SHMIPC__UNLIKELY(rc || (!data && len) || tag > SHMIPC__TAG_USER)) return rc ? rc : SHMIPC_EINVAL;
-    if (SHMIPC__UNLIKELY(len > s->max_message))
+    if (SHMIPC__UNLIKELY(len > s->max_message) && (s->role != SHMIPC_REP || s->pending.data))
         return s->role == SHMIPC_SUB || s->role == SHMIPC_PULL ? shmipc__wrong_role(s, "sending")
                                                                : shmipc__too_long(s, len);
     p.data = data;
