@@ -41,7 +41,7 @@ SONAME := libshmipc.so.$(firstword $(subst ., ,$(VERSION)))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help demo test test-c test-compile test-crash test-model test-san test-mutants test-counts test-python test-windows \
+.PHONY: all help demo test test-c test-compile test-crash test-model test-san test-mutants test-counts python test-python test-windows \
 	test-cross test-docs fuzz soak bench install dist coverage clean
 
 all: $(B)/libshmipc.a $(B)/libshmipc.so $(TESTS) $(EXAMPLES) ## build the libraries, the tests and the examples
@@ -51,7 +51,7 @@ help: ## list the targets
 	@echo "Overridable: CC CXX CFLAGS CXXFLAGS PREFIX JOBS; FULL=1 for the long sweeps; CHECK_SEED=n repeats a run."
 
 # What a target needs is installed first: rules that compile depend (order only) on setup-build.
-SETUPS := setup-build setup-demo setup-test-docs setup-test setup-test-compile setup-test-cross setup-test-mutants setup-test-counts setup-fuzz setup-bench setup-coverage setup-dist
+SETUPS := setup-build setup-python setup-test-python setup-demo setup-test-docs setup-test setup-test-compile setup-test-cross setup-test-mutants setup-test-counts setup-fuzz setup-bench setup-coverage setup-dist
 .PHONY: $(SETUPS)
 $(SETUPS): setup-%:
 	@tools/setup $*
@@ -60,7 +60,7 @@ demo: setup-demo $(EXAMPLES) ## build and run the examples
 	@$(if $(EXAMPLES),for p in $(EXAMPLES); do echo "== $$p"; $$p || exit 1; done,echo "demo: there are no examples yet")
 
 # Everything that a change must pass. Goes on after a failure, so that the last line is the sum of all.
-TEST_STEPS := test-c test-docs test-compile test-model test-crash test-san test-mutants test-counts
+TEST_STEPS := test-c test-docs test-compile test-model test-crash test-san test-mutants test-counts test-python
 test: setup-test ## everything that a change must pass; the last line is the sum
 	@rm -rf $(B)/report/totals $(B)/report/spec.jsonl
 	@bad=0; for step in $(TEST_STEPS); do echo "== $$step"; $(if $(FULL),,SHORT=1) $(SUBMAKE) -s -k $$step || { bad=1; tools/run-tests --broken $$step; }; done; \
@@ -144,8 +144,15 @@ test-counts: setup-test-counts ## instructions of the hot operations, against th
 test-cross: ## the unit tests on aarch64, armhf, riscv64 (emulated), i686 and musl
 	@grep -ho 'not under emulation:.*' $(NOT_EMULATED:%=tests/%.c) /dev/null | sed 's:^:left out, :; s: *\*/$$::'
 	$(call run_programs,$(CROSSES))
-test-python: ## (there is no Python binding yet)
-	@$(if $(wildcard bindings/python),tools/setup test-python && $(MAKE) -C bindings/python test,echo "test-python: there is no Python binding yet")
+# Built and installed into build/venv, where the tests import it from; again when a source or a header changed.
+PYTHON_SOURCES := $(wildcard shmipc*.h $(addprefix bindings/python/,*.toml setup.py native/* src/shmipc/*.py src/shmipc/py.typed))
+$(B)/python.stamp: $(PYTHON_SOURCES) | setup-python
+	@rm -rf $(B)/python && mkdir -p $(B)/python && cp -r bindings $(wildcard shmipc*.h) $(B)/python
+	@$(B)/venv/bin/pip install --quiet --no-index --no-deps --no-build-isolation --force-reinstall $(B)/python/bindings/python
+	@touch $@
+python: $(B)/python.stamp ## build the Python package and install it into build/venv
+test-python: setup-test-python ## the Python package: every pattern across processes
+	+@$(SUBMAKE) python && tools/run-tests bindings/python/tests/run
 test-windows: ## (not written yet)
 	@echo "test-windows: the Windows layer is not written yet; test-compile compiles rings and atomics for it"
 fuzz: setup-fuzz $(FUZZERS) ## damaged images under ASan and UBSan, IMAGES of them to each program (default 1000000)
