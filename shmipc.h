@@ -82,7 +82,8 @@
  *   write access may truncate a file under the others, which ends them with SIGBUS.
  * - Processes that share memory must agree on the layout: versions are stamped and refused politely when they differ.
  *   32- and 64-bit processes agree.
- * - A registry holds about a million different names, over time, until its directory is deleted while nobody uses it.
+ * - A registry holds about a million different names, over time; then new ones are refused (SHMIPC_ETABLE) until its
+ *   file is removed while nobody uses the directory. Segments that are left then are swept by the next who open it.
  * - Contexts and segments: Linux. Rings: everywhere. Without lock-free 64-bit atomics: the SPSC ring and inline lanes.
  *
  * Licence: MIT, at the end of this file.
@@ -558,7 +559,8 @@ typedef struct shmipc_segment_config {
 typedef struct shmipc_segment_info {
     char name[256];
     char file[256];
-    int status;               /* 0, or what is wrong with the file; then only file, generation, size are known */
+    int status;               /* 0, or what is wrong with the file (SHMIPC_ESTATE: left from a registry that was
+                               * deleted, and in use); then only file, generation, size are known */
     uint32_t kind;
     uint32_t current;         /* 1: the one that its name leads to                                   */
     uint32_t capacity;
@@ -3192,6 +3194,13 @@ SHMIPC__UNUSED static int shmipc__os_try_lock(shmipc__os_file f, uint64_t byte)
     return shmipc__os_lock_call(f, F_OFD_SETLK, F_WRLCK, byte, NULL);
 }
 
+/* Takes the byte beside others who take it so; SHMIPC_EBUSY if somebody has it alone. */
+SHMIPC__UNUSED static int shmipc__os_share_lock(shmipc__os_file f, uint64_t byte)
+{
+    if (SHMIPC__OS_FAULT("share_lock")) return shmipc__os_error(errno);
+    return shmipc__os_lock_call(f, F_OFD_SETLK, F_RDLCK, byte, NULL);
+}
+
 SHMIPC__INLINE void shmipc__os_unlock(shmipc__os_file f, uint64_t byte)
 {
     (void)shmipc__os_lock_call(f, F_OFD_SETLK, F_UNLCK, byte, NULL);
@@ -3270,7 +3279,7 @@ SHMIPC__INLINE int shmipc__os_atfork(void (*prepare)(void), void (*parent)(void)
  *
  * Registry file, byte map
  *     0      magic, layout, stamp   written before the file gets its name, constant afterwards
- *     16     id                     random; segments repeat it, so a leftover of a deleted registry is told apart
+ *     16     id                     random; segments repeat it, so what a deleted registry left is told apart
  *     64     next_life              add_acqrel by whoever opens a context
  *     128    next_generation        add_acqrel by whoever creates a segment
  *     4096   name table, level 0    256 entries; level k: at 4096 << k, 256 << k entries, up to level 12
@@ -3572,7 +3581,7 @@ static int shmipc__name_find(shmipc_ctx *ctx, uint64_t key, int insert, shmipc__
             }
         }
     }
-    return SHMIPC_ETABLE;
+    return insert ? SHMIPC_ETABLE : SHMIPC_ENOENT;
 }
 
 /* ---- opening ---- */
@@ -3930,6 +3939,11 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
  *   create   draw a generation, complete the file without a name, link it, CAS R -> it. Lost: mark DEAD, unlink, again.
  *            dies: before link, nothing; before the CAS, a file without users that a sweep removes.
  *   leave    give back what is held, entry -> 0, remove. dies: swept.
+ *   use      byte 1 of the file is locked, shared, by who makes it, before it has a name, and by who joins it, before his
+ *            entry, through the description that he maps. Nobody but the sweep of leftovers asks: when somebody deletes
+ *            the registry, the lives in the table mean nothing to the next one. It takes the byte alone, then unlinks;
+ *            who joins meanwhile is refused and makes a generation of his own.
+ *            dies or stops: the file stays for the next sweep, or is gone.
  *
  * Orders: [attach] entry CAS and K's add acq_rel / remover's load K acquire: if its CAS from that K succeeds, it saw
  * every entry of those who raised K before. [publish] init, link, CAS R acq_rel / load R acquire: the generation read
@@ -3944,6 +3958,7 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
 #define SHMIPC__RESERVED ".shmipc/"        /* how names of our own segments begin */
 #define SHMIPC__BELLS_KIND 0x6c6c6562u     /* "bell" */
 #define SHMIPC__K_DEAD 1u
+#define SHMIPC__BYTE_USED 1
 enum { SHMIPC__TABLE_AT = 512, SHMIPC__CAPACITY_MAX = 4096, SHMIPC__PARAMS_MAX = 4096, SHMIPC__SAFE_MAX = 180 };
 enum { SHMIPC__AGAIN = 1, SHMIPC__GONE = 2, SHMIPC__STAYS = 3 }; /* private results, positive */
 
@@ -4089,7 +4104,7 @@ static int shmipc__segment_check(const void *image, uint64_t file_bytes, shmipc_
     return SHMIPC_OK;
 }
 
-/* Opens `s->path` and judges it; nothing is mapped yet. The first bytes are read by a system call, which can fail where
+/* Opens `s->path` and judges it; nothing is mapped yet. SHMIPC_ESTATE: of a registry that was deleted. The first bytes are read by a system call, which can fail where
  * an access to a hole would kill. */
 static int shmipc__segment_peek(shmipc_segment *s)
 {
@@ -4104,10 +4119,9 @@ static int shmipc__segment_peek(shmipc_segment *s)
     if (!rc) rc = shmipc__os_read(f, 0, image, sizeof image);
     if (!rc) rc = shmipc__segment_check(image, st.size, &s->head, s->name);
     s->known = st.size;
-    if (!rc && (s->head.generation != shmipc__file_generation(s->path) || s->head.registry != s->ctx->id)) {
-        rc = SHMIPC_ECORRUPT;
-    }
+    if (!rc && s->head.generation != shmipc__file_generation(s->path)) rc = SHMIPC_ECORRUPT;
     if (rc) shmipc__handle_close(&s->file);
+    else if (s->head.registry != s->ctx->id) rc = SHMIPC_ESTATE; /* and the file stays open */
     return rc;
 }
 
@@ -4137,6 +4151,9 @@ static int shmipc__segment_fail(shmipc_segment *s, int rc)
     case SHMIPC_EFOREIGN: case SHMIPC_ECORRUPT:
         return shmipc__fail(s->ctx, rc, "segment %s in %s is damaged or was not made by shmipc: unlink it", s->path,
                             s->ctx->path);
+    case SHMIPC_ESTATE:
+        return shmipc__fail(s->ctx, rc, "segment %s in %s is left from a registry that was deleted: a sweep removes it "
+                            "when nobody uses it", s->path, s->ctx->path);
     case SHMIPC_ENOSPC:
         return shmipc__fail(s->ctx, rc, "no memory for segment \"%s\": the file system of %s is full; enlarge it "
                             "(mount -o remount,size=..., docker --shm-size) or set SHMIPC_DIR", s->name, s->ctx->path);
@@ -4356,6 +4373,8 @@ static int shmipc__segment_join(shmipc_segment *s, const shmipc_segment_config *
     if (rc == SHMIPC_ENOENT) return shmipc__segment_missing(s, g);
     if (!rc && strcmp(s->name, name) != 0) rc = SHMIPC_ECORRUPT;
     memcpy(s->name, name, sizeof name);
+    if (!rc) rc = shmipc__os_share_lock(s->file.file, SHMIPC__BYTE_USED);
+    if (rc == SHMIPC_EBUSY) return SHMIPC__GONE; /* taken for a leftover: somebody deleted the registry */
     if (!rc) rc = shmipc__segment_map(s);
     if (rc) return shmipc__segment_fail(s, rc);
     rc = shmipc__segment_remove(s, &living);
@@ -4405,6 +4424,7 @@ static void shmipc__segment_describe(shmipc_segment *s, const shmipc_segment_con
 static int shmipc__segment_fill(shmipc_segment *s, const shmipc_segment_config *cfg)
 {
     int rc = shmipc__os_reserve(s->file.file, 0, s->head.area + cfg->size);
+    if (!rc) rc = shmipc__os_share_lock(s->file.file, SHMIPC__BYTE_USED);
     if (!rc) rc = shmipc__segment_map(s);
     if (rc) return rc;
     s->known = s->head.area + cfg->size;
@@ -4461,6 +4481,11 @@ static int shmipc__segment_try(shmipc_segment *s, const shmipc_segment_config *c
 {
     uint64_t g;
     int rc = shmipc__name_find(s->ctx, shmipc__name_key(s->name), cfg->mode != SHMIPC_OPEN, &s->slot);
+    if (rc == SHMIPC_ETABLE) {
+        return shmipc__fail(s->ctx, rc, "the registry in %s has no room for the name \"%s\": it keeps each name for good, "
+                            "about a million different ones; stop all who use the directory and remove its file "
+                            SHMIPC__REGISTRY_FILE, s->ctx->path, s->name);
+    }
     if (rc) return shmipc__segment_fail(s, rc);
     g = shmipc__load_acquire_u64(&s->slot->generation); /* [publish] */
     if (g > SHMIPC__NUMBER_MAX) return shmipc__segment_fail(s, SHMIPC_ECORRUPT);
@@ -4715,7 +4740,10 @@ static int shmipc__segment_look(shmipc_ctx *ctx, const char *file, shmipc_segmen
     rc = shmipc__segment_peek(&s);
     info->size = s.known;
     info->status = rc;
-    if (rc) return rc == SHMIPC_ENFILE || rc == SHMIPC_ENOENT ? rc : SHMIPC_OK;
+    if (rc) {
+        shmipc__segment_drop(&s);
+        return rc == SHMIPC_ENFILE || rc == SHMIPC_ENOENT ? rc : SHMIPC_OK;
+    }
     memcpy(info->name, s.name, sizeof info->name);
     info->kind = s.head.kind;
     info->capacity = s.head.capacity;
@@ -4819,6 +4847,19 @@ static int shmipc__sweep_post(shmipc_ctx *ctx, const char *file)
     return shmipc__os_unlink(ctx->dir.file, file) == SHMIPC_OK;
 }
 
+/* A segment of a registry that was deleted, when nobody uses it: neither can its name be found nor does anybody know who
+ * its lives are. Whose own registry was deleted removes nothing that way: the next one's users are none of his. */
+static int shmipc__sweep_leftover(shmipc_segment *s)
+{
+    uint64_t links = 0;
+    int rc = shmipc__os_try_lock(s->file.file, SHMIPC__BYTE_USED);
+    if (rc) return rc == SHMIPC_EBUSY ? 0 : rc;
+    if (!shmipc__os_is(s->ctx->probe.file, s->ctx->probe.id, &links) || !links) return 0;
+    if (!shmipc__os_is(s->file.file, s->file.id, &links) || !links) return 0;
+    rc = shmipc__os_unlink(s->ctx->dir.file, s->path);
+    return rc ? rc : 1;
+}
+
 /* 1 removed, 0 left, or a code. What is damaged stays for people to look at: shmipc_segment_unlink removes it. */
 static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *left)
 {
@@ -4832,9 +4873,14 @@ static int shmipc__sweep_file(shmipc_ctx *ctx, const char *file, shmipc__left *l
     if (!shmipc__file_generation(file)) return 0;
     shmipc__segment_blank(&s, ctx, file);
     rc = shmipc__segment_peek(&s);
+    if (rc == SHMIPC_ESTATE) {
+        rc = shmipc__sweep_leftover(&s);
+        shmipc__segment_drop(&s);
+        return rc;
+    }
     if (rc) return rc == SHMIPC_ENFILE ? rc : 0;
     rc = shmipc__name_find(ctx, shmipc__name_key(s.name), 0, &s.slot);
-    if (rc == SHMIPC_ENOENT || rc == SHMIPC_ETABLE) rc = SHMIPC_OK;
+    if (rc == SHMIPC_ENOENT) rc = SHMIPC_OK;
     if (!rc) rc = shmipc__segment_map(&s);
     s.kind = shmipc__kind_find(ctx, s.head.kind);
     if (!rc) rc = shmipc__segment_remove(&s, &living);

@@ -777,7 +777,6 @@ TEST(I3_segment_files_that_are_none)
     BROKEN(h->layout = 9, SHMIPC_ELAYOUT, "has layout 9");
     BROKEN(h->stamp ^= 4, SHMIPC_ELAYOUT, "features");
     BROKEN(h->generation++, SHMIPC_ECORRUPT, "damaged");
-    BROKEN(h->registry++, SHMIPC_ECORRUPT, "damaged");
     BROKEN(h->capacity = 0, SHMIPC_ECORRUPT, "damaged");
     BROKEN(h->capacity = 0xffffffff, SHMIPC_ECORRUPT, "damaged");
     BROKEN(h->params_len = 0xffffffff, SHMIPC_ECORRUPT, "damaged");
@@ -795,6 +794,125 @@ TEST(I3_segment_files_that_are_none)
     REQUIRE(get(ctx, "h", SHMIPC_CREATE, &s) == 0);
     slot->generation = UINT64_MAX;
     CHECK_EQ(get(ctx, "h", SHMIPC_OPEN, &s), SHMIPC_ECORRUPT);
+    shmipc_ctx_close(ctx);
+    scope_end();
+}
+
+static void leave_lingering(void *arg)
+{
+    stay_linger = 600000;
+    stay_attached(arg);
+}
+
+/* Somebody removed the registry's file. Its users go on with what they have; what nobody uses is swept by the next. */
+TEST(K2_leftovers_of_a_deleted_registry)
+{
+    shmipc_ctx *old = scope_open(), *ctx;
+    shmipc_segment *s, *t;
+    shmipc_segment_info infos[3];
+    char file[96];
+    pid_t user;
+    int i, left = 0;
+    COVERS("I2 K8");
+    REQUIRE(get(old, "mine", SHMIPC_CREATE, &s) == 0);
+    stay_name = "used";
+    user = scope_stay(stay_attached, NULL);
+    stay_name = "dead";
+    scope_leave_dead(stay_attached, NULL);
+    stay_name = "lingers";
+    scope_leave_dead(leave_lingering, NULL);
+    snprintf(file, sizeof file, "%s/registry", scope_dir());
+    REQUIRE(unlink(file) == 0);
+    CHECK_EQ(shmipc_ctx_sweep(old, 0), SHMIPC_ESTATE);
+    ctx = scope_open(); /* looks at a few files */
+    CHECK(shmipc_ctx_sweep(ctx, 0) >= 0);
+    CHECK_EQ(scope_files(".seg"), 2);
+    CHECK_EQ(shmipc_segment_list(ctx, infos, 3), 2);
+    for (i = 0; i < 2; i++) left += infos[i].status == SHMIPC_ESTATE && infos[i].name[0] == 0;
+    CHECK_EQ(left, 2);
+    REQUIRE(get(ctx, "used", SHMIPC_CREATE, &t) == 0); /* the name is free; who has the old one keeps it */
+    strcpy(text(s), "still there");
+    scope_kill(user);
+    CHECK_EQ(shmipc_ctx_sweep(ctx, 0), 1);
+    /* The old ones must not take the new one's segments for leftovers, above all not those that linger. */
+    stay_name = "lingers";
+    scope_leave_dead(leave_lingering, NULL);
+    CHECK_EQ(shmipc__sweep_dir(old, 0, NULL), 0);
+    CHECK_EQ(scope_files("lingers"), 1);
+    CHECK_STR(text(s), "still there");
+    shmipc_ctx_close(old); /* in error, so it leaves its segment to the others */
+    CHECK_EQ(shmipc_ctx_sweep(ctx, 0), 1);
+    CHECK_EQ(scope_files("mine"), 0);
+    CHECK_EQ(shmipc_segment_unlink(ctx, "lingers"), 0);
+    shmipc_ctx_close(ctx);
+    CHECK_EQ(scope_files(""), 1);
+    CHECK_EQ(scope_mappings(), 0);
+    scope_end();
+}
+
+/* The two sides of taking a leftover: who joins finds it taken, who takes it finds it joined. */
+TEST(K2_a_leftover_is_taken_or_joined)
+{
+    shmipc_ctx *ctx = scope_open();
+    shmipc_segment *s, *t, *u;
+    shmipc__os_file f;
+    uint64_t first;
+    pid_t user;
+    stay_name = "x";
+    user = scope_stay(stay_attached, NULL);
+    REQUIRE(get(ctx, "x", SHMIPC_OPEN, &s) == 0);
+    first = shmipc_segment_generation(s);
+    CHECK_EQ(shmipc__os_open(ctx->dir.file, s->path, &f), 0);
+    CHECK_EQ(shmipc__os_try_lock(f, SHMIPC__BYTE_USED), SHMIPC_EBUSY);
+    shmipc_segment_close(s);
+    CHECK_EQ(shmipc__os_try_lock(f, SHMIPC__BYTE_USED), SHMIPC_EBUSY);
+    scope_kill(user); /* the lock ends with the mapping, and that with the process */
+    CHECK_EQ(shmipc__os_try_lock(f, SHMIPC__BYTE_USED), 0);
+    REQUIRE(get(ctx, "x", SHMIPC_OPEN_OR_CREATE, &t) == 0);
+    CHECK(shmipc_segment_generation(t) != first);
+    shmipc_segment_close(t);
+    shmipc__os_close(&f);
+    user = scope_stay(stay_attached, NULL);
+    CHECK_EQ(get(ctx, "x", SHMIPC_OPEN, &u), 0);
+    CHECK_EQ(shmipc_segment_alive(u, 0), 1);
+    scope_kill(user);
+    shmipc_ctx_close(ctx);
+    CHECK_EQ(scope_files(".seg"), 0);
+    scope_end();
+}
+
+/* A registry refuses what it has no room for, says why, and knows all that it had. */
+TEST_LIMIT(K2_names_beyond_what_a_registry_holds, 60)
+{
+    shmipc_ctx *ctx = scope_open();
+    shmipc_segment *s, *t = NULL;
+    shmipc__name *slot;
+    char name[32], file[96];
+    long n, i;
+    int rc = 0;
+    REQUIRE(get(ctx, "first", SHMIPC_CREATE, &s) == 0);
+    for (n = 0; rc == 0; n++) {
+        snprintf(name, sizeof name, "job-%ld", n);
+        rc = shmipc__name_find(ctx, shmipc__name_key(name), 1, &slot);
+    }
+    CHECK_EQ(rc, SHMIPC_ETABLE);
+    CHECK(n > 1000000);
+    printf("%ld names fit\n", n);
+    CHECK_EQ(get(ctx, name, SHMIPC_CREATE, &t), SHMIPC_ETABLE);
+    CHECK(strstr(shmipc_ctx_detail(ctx), "remove its file registry") != NULL);
+    CHECK_EQ(get(ctx, name, SHMIPC_OPEN, &t), SHMIPC_ENOENT);
+    CHECK_EQ(shmipc_segment_unlink(ctx, name), SHMIPC_ENOENT);
+    REQUIRE(get(ctx, "first", SHMIPC_OPEN, &t) == 0);
+    for (i = 0; i < n - 1; i += 1 + (long)(check_random() % 1000)) { /* a name that it had once can be used again */
+        snprintf(name, sizeof name, "job-%ld", i);
+        REQUIRE(shmipc__name_find(ctx, shmipc__name_key(name), 0, &slot) == 0);
+    }
+    REQUIRE(get(ctx, name, SHMIPC_CREATE, &t) == 0);
+    shmipc_ctx_close(ctx);
+    snprintf(file, sizeof file, "%s/registry", scope_dir());
+    REQUIRE(unlink(file) == 0); /* the cure */
+    ctx = scope_open();
+    REQUIRE(get(ctx, "another", SHMIPC_CREATE, &t) == 0);
     shmipc_ctx_close(ctx);
     scope_end();
 }
