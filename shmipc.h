@@ -3939,10 +3939,10 @@ SHMIPC_API int shmipc_guard_run(shmipc_ctx *ctx)
  *   create   draw a generation, complete the file without a name, link it, CAS R -> it. Lost: mark DEAD, unlink, again.
  *            dies: before link, nothing; before the CAS, a file without users that a sweep removes.
  *   leave    give back what is held, entry -> 0, remove. dies: swept.
- *   use      byte 1 of the file is locked, shared, by who makes it, before it has a name, and by who joins it, before his
- *            entry, through the description that he maps. Nobody but the sweep of leftovers asks: when somebody deletes
- *            the registry, the lives in the table mean nothing to the next one. It takes the byte alone, then unlinks;
- *            who joins meanwhile is refused and makes a generation of his own.
+ *   use      byte 1 of the file is locked, shared, by who makes it, before it has a name, and by who joins it, before
+ *            his entry, through the description that he maps. Nobody but the sweep of leftovers asks: when somebody
+ *            deletes the registry, the lives in the table mean nothing to the next one. It takes the byte alone, then
+ *            unlinks; who joins meanwhile is refused and makes a generation of his own.
  *            dies or stops: the file stays for the next sweep, or is gone.
  *
  * Orders: [attach] entry CAS and K's add acq_rel / remover's load K acquire: if its CAS from that K succeeds, it saw
@@ -4104,8 +4104,8 @@ static int shmipc__segment_check(const void *image, uint64_t file_bytes, shmipc_
     return SHMIPC_OK;
 }
 
-/* Opens `s->path` and judges it; nothing is mapped yet. SHMIPC_ESTATE: of a registry that was deleted. The first bytes are read by a system call, which can fail where
- * an access to a hole would kill. */
+/* Opens `s->path` and judges it; nothing is mapped yet. SHMIPC_ESTATE: of a registry that was deleted. The first bytes
+ * are read by a system call, which can fail where an access to a hole would kill. */
 static int shmipc__segment_peek(shmipc_segment *s)
 {
     unsigned char image[SHMIPC__TABLE_AT];
@@ -4482,8 +4482,8 @@ static int shmipc__segment_try(shmipc_segment *s, const shmipc_segment_config *c
     uint64_t g;
     int rc = shmipc__name_find(s->ctx, shmipc__name_key(s->name), cfg->mode != SHMIPC_OPEN, &s->slot);
     if (rc == SHMIPC_ETABLE) {
-        return shmipc__fail(s->ctx, rc, "the registry in %s has no room for the name \"%s\": it keeps each name for good, "
-                            "about a million different ones; stop all who use the directory and remove its file "
+        return shmipc__fail(s->ctx, rc, "the registry in %s has no room for the name \"%s\": it keeps each name for "
+                            "good, about a million different ones; stop all who use the directory and remove its file "
                             SHMIPC__REGISTRY_FILE, s->ctx->path, s->name);
     }
     if (rc) return shmipc__segment_fail(s, rc);
@@ -4847,8 +4847,8 @@ static int shmipc__sweep_post(shmipc_ctx *ctx, const char *file)
     return shmipc__os_unlink(ctx->dir.file, file) == SHMIPC_OK;
 }
 
-/* A segment of a registry that was deleted, when nobody uses it: neither can its name be found nor does anybody know who
- * its lives are. Whose own registry was deleted removes nothing that way: the next one's users are none of his. */
+/* A segment of a registry that was deleted, when nobody uses it: neither can its name be found nor does anybody know
+ * who its lives are. Whose own registry was deleted removes nothing that way: the next one's users are none of his. */
 static int shmipc__sweep_leftover(shmipc_segment *s)
 {
     uint64_t links = 0;
