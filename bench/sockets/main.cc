@@ -202,6 +202,7 @@ void empty_directory(const char *path)
 void clean_up()
 {
     aeron_end();
+    if (*aeron_directory()) nftw(aeron_directory(), remove_one, 16, FTW_DEPTH | FTW_PHYS);
     nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     nftw(ours_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
