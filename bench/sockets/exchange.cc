@@ -92,15 +92,17 @@ bool raised(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE) != 
 void raise_flag(uint32_t *p) { __atomic_store_n(p, 1, __ATOMIC_RELEASE); }
 
 /* Takes samples for `ms`, after a time to warm up: an eighth of that, and as many messages as the queue holds, so that
- * all of its memory was touched once; at most as long as the samples take. */
+ * all of its memory was touched once (that may take a while where messages are large, and is not waited for where a
+ * peer is slow with small ones). */
 struct sampler {
-    uint64_t start, least, most, end;
+    uint64_t start, least, length, most, end;
     size_t n, seen;
     bool warm;
     explicit sampler(double ms)
-        : start(bench_ticks()), least(bench_ticks_of_ms(ms / 8)), most(bench_ticks_of_ms(ms)), end(UINT64_MAX), n(0),
-          seen(0), warm(false)
+        : start(bench_ticks()), least(bench_ticks_of_ms(ms / 8)), length(bench_ticks_of_ms(ms)), most(length),
+          end(UINT64_MAX), n(0), seen(0), warm(false)
     {
+        if (words > 128) most = bench_ticks_of_ms(ms > 500 ? ms : 500);
     }
     void add(uint64_t now, uint64_t ticks, uint64_t messages = 1)
     {
@@ -108,7 +110,7 @@ struct sampler {
         if (!warm) {
             uint64_t passed = now - start;
             warm = passed >= most || (passed >= least && seen > m->s.depth);
-            if (warm) end = now + most;
+            if (warm) end = now + length;
             return;
         }
         if (n < most_samples) m->samples[n++] = static_cast<uint32_t>(ticks > UINT32_MAX ? UINT32_MAX : ticks);

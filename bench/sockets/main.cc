@@ -279,6 +279,7 @@ void fail(row *r)
 void run_row(row *r, int k, double *before)
 {
     double ms = ms_for(r->m, counts_subscribers(r->m) ? 64 : r->size);
+    if (r->m->kind == IDLE && !r->ours) ms *= 0.4;
     for (int i = 0; i < (spins(r->m) ? tries : 1) && !r->failed; i++) {
         double begun = bench_monotonic_ns();
         result x = run_once(r, ms);
@@ -304,8 +305,13 @@ void run_row(row *r, int k, double *before)
     }
 }
 
-/* The slowest peers would take most of the time; they are run in fewer rounds. */
-bool tedious(const row *r, int k) { return !full && !r->ours && !is_floor(r->p) && r->took_ms > 120 && k >= 2; }
+/* The slowest runs would take most of the time; there are fewer rounds of them. */
+bool tedious(const row *r, int k)
+{
+    if (full || is_floor(r->p)) return false;
+    if (r->size >= M10 && k >= 3) return true;
+    return !r->ours && (r->took_ms > 400 ? k >= 1 : r->took_ms > 120 && k >= 2);
+}
 
 void one_round(int k)
 {

@@ -64,7 +64,7 @@ public final class AeronPeer {
     static void add(long now, long ns, long messages) {
         seen += messages;
         if (!warm) {
-            warm = now - begun >= runNs || (now - begun >= runNs / 8 && seen > depth);
+            warm = now - begun >= (size > 1024 ? Math.max(runNs, 5e8) : runNs) || (now - begun >= runNs / 8 && seen > depth);
             if (warm) end = now + (long) runNs;
             return;
         }
