@@ -310,7 +310,7 @@ bool tedious(const row *r, int k)
 {
     if (full || is_floor(r->p)) return false;
     if (r->size >= M10 && k >= 3) return true;
-    return !r->ours && (r->took_ms > 400 ? k >= 1 : r->took_ms > 120 && k >= 2);
+    return !r->ours && (r->took_ms > 400 ? k >= 1 : r->took_ms > 100 && k >= 2);
 }
 
 void one_round(int k)
