@@ -1320,8 +1320,9 @@ static void shmipc__nook_drop(shmipc_socket *s, uint64_t *nook)
 
 static int shmipc__no_memory(shmipc_socket *s, uint64_t size)
 {
-    return shmipc__fail(s->ctx, SHMIPC_ENOSPC, "no memory for %llu bytes on \"%s\" in %s: read faster, make the file system "
-                        "larger (mount -o remount,size=..., docker --shm-size), or open the channel with more max_memory",
+    return shmipc__fail(s->ctx, SHMIPC_ENOSPC, "no memory for %llu bytes on \"%s\" in %s: read faster, make the file "
+                        "system larger (mount -o remount,size=..., docker --shm-size), or open the channel with more "
+                        "max_memory",
                         (unsigned long long)size, s->segment->name, s->ctx->path);
 }
 
@@ -2280,7 +2281,8 @@ static int shmipc__socket_refused(shmipc_socket *s, const char *name, uint32_t n
     memcpy(text, name, len);
     text[len] = 0;
     if (rc == SHMIPC_ETABLE) {
-        return shmipc__fail(s->ctx, rc, "channel \"%s\" has as many sockets as its capacity allows: its first owner sets it",
+        return shmipc__fail(s->ctx, rc,
+                            "channel \"%s\" has as many sockets as its capacity allows: its first owner sets it",
                             text);
     }
     memset(&info, 0, sizeof info);

@@ -192,7 +192,8 @@ static inline int says(shmipc_ctx *ctx, const char *part)
 
 /* ---- messages ---- */
 
-/* Bytes that tell which message they belong to and where in it they stand; the first 8, if there are so many, are id. */
+/* Bytes that tell which message they belong to and where in it they stand; the first 8, if there are so many, are
+ * id. */
 static inline unsigned char pattern_byte(uint64_t id, size_t i)
 {
     if (i < 8) return (unsigned char)(id >> (8 * i));

@@ -270,7 +270,8 @@ TEST(S15_topics_filter_by_prefix)
     static const char *const two[] = {"arm/", "leg/left"}, *const empty[] = {""}, *const odd[] = {"\xff\xfe"};
     shmipc_ctx *ctx = world_begin();
     shmipc_socket_config cfg = options();
-    shmipc_socket *pub = opened(ctx, SHMIPC_PUB, "p", NULL), *all = opened(ctx, SHMIPC_SUB, "p", NULL), *some, *each, *raw;
+    shmipc_socket *pub = opened(ctx, SHMIPC_PUB, "p", NULL);
+    shmipc_socket *all = opened(ctx, SHMIPC_SUB, "p", NULL), *some, *each, *raw;
     shmipc_msg m;
     cfg.topics = two;
     cfg.topic_count = 2;

@@ -132,7 +132,9 @@ TEST(S30_bytes_of_every_size_both_ways)
             continue;
         }
         CHECK_EQ(shmipc_send_tag(s, buf, n, i + 100, SOON), SHMIPC_OK);
-        if (!CHECK_EQ(i % 3 == 1 ? shmipc_take(s, &m, SOON) : shmipc_recv_msg(s, got, ROOM, &m, SOON), SHMIPC_OK)) break;
+        if (!CHECK_EQ(i % 3 == 1 ? shmipc_take(s, &m, SOON) : shmipc_recv_msg(s, got, ROOM, &m, SOON), SHMIPC_OK)) {
+            break;
+        }
         CHECK_EQ(m.len, n);
         CHECK_EQ(m.tag, i + 101);
         CHECK_MEM(m.data, buf, n);

@@ -1,4 +1,5 @@
-/* What all sockets have in common: names, options, errors, statistics, waiting, poll, descriptors, fork, full memory. */
+/* What all sockets have in common: names, options, errors, statistics, waiting, poll, descriptors, fork, full
+ * memory. */
 #define CHECK_NO_MAIN
 #include "check.h"
 #include "faults.h"
@@ -72,7 +73,8 @@ TEST(S1_S2_C12_every_role_needs_only_a_name)
 }
 
 static char long_name[256], cut_name[255];
-static const char *const legal[] = {"a", "robot/pose", "with space", ".", "..", "../../etc/passwd", "line\nbreak", "\x01", "%s%n",
+static const char *const legal[] = {"a", "robot/pose", "with space", ".", "..", "../../etc/passwd", "line\nbreak",
+                                    "\x01", "%s%n",
                                     "\xc3\xa4\xc3\xb6", "\xf0\x9f\xa4\x96", long_name, cut_name};
 static const char *const illegal[] = {"", "\xff", "a\xc3", "\xed\xa0\x80", "ok\xfe"};
 
@@ -1071,7 +1073,8 @@ static int64_t cpu_ns(void)
 {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    return ((int64_t)u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 + ((int64_t)u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
+    return ((int64_t)u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
+           ((int64_t)u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
 }
 
 TEST(S46_idle_waits_burn_no_cpu)
@@ -1584,7 +1587,9 @@ static void may_fail(int p)
             CHECK_EQ(scope_mappings(), maps);
             if (!CHECK_EQ(whole_life(ctx, p), 0)) printf("after call %d, %s, errno %d\n", n, fault_hit, errors[e]);
             CHECK(shmipc_ctx_sweep(ctx, 0) >= 0);
-            if (!CHECK_EQ(channel_files() + scope_files(".draft"), 0)) printf("call %d, %s, errno %d: %d\n", n, fault_hit, errors[e], rc);
+            if (!CHECK_EQ(channel_files() + scope_files(".draft"), 0)) {
+                printf("call %d, %s, errno %d: %d\n", n, fault_hit, errors[e], rc);
+            }
         }
         CHECK(failed > 10 && n < 400);
     }

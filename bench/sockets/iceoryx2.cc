@@ -1,4 +1,5 @@
-/* bench/sockets/iceoryx2.cc - iceoryx2, its Rust crate behind a few C functions (bench/sockets/iceoryx2, built where cargo is)
+/* bench/sockets/iceoryx2.cc - iceoryx2, its Rust crate behind a few C functions (bench/sockets/iceoryx2, built where
+ * cargo is)
  *
  * Publish-subscribe, one service each way. Sleeping: its event service announces every message.
  */

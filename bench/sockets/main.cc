@@ -7,8 +7,8 @@
  * rounds, rates the best of them.
  *
  *     sockets OUT.jsonl      BENCH_QUICK=1: seconds, figures void      FULL=1: every size of every metric, more rounds
- *                            BENCH_ONLY="reqrep zmq_ipc": these peers and the floor     BENCH_METRIC="rt-poll": these metrics
- *                            BENCH_TRACE=1: tells each run
+ *                            BENCH_ONLY="reqrep zmq_ipc": these peers and the floor
+ *                            BENCH_METRIC="rt-poll": these metrics     BENCH_TRACE=1: tells each run
  */
 #include "sockets.h"
 

@@ -1,4 +1,5 @@
-/* bench/sockets/zmq.cc - ZeroMQ (libzmq3-dev), over ipc and over TCP: REQ/REP for round trips, PUSH/PULL and PUB/SUB one way
+/* bench/sockets/zmq.cc - ZeroMQ (libzmq3-dev), over ipc and over TCP: REQ/REP for round trips, PUSH/PULL and PUB/SUB
+ * one way
  *
  * Polling: asked for a message again and again; a full queue is always waited for as the library does.
  */

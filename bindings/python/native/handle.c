@@ -5,10 +5,11 @@
  * much release it. No protocol is here: every function calls the public interface of shmipc_socket.h.
  *
  * A Handle belongs to one thread at a time. `lock` is held during each call of the library, never while Python code
- * runs, so other threads take turns, and views may be released by whoever drops them. The library asks shmipc_python_stop
- * every 40 ms of a wait: it ends when another thread wants the socket, to close it perhaps, and in the main thread now and
- * then, since there Python handles signals (most end the wait by themselves). Then the wait goes on. After fork the child gets SHMIPC_EFORKED; the lock, which a
- * thread of the parent may hold for ever, is not touched.
+ * runs, so other threads take turns, and views may be released by whoever drops them. The library asks
+ * shmipc_python_stop every 40 ms of a wait: it ends when another thread wants the socket, to close it perhaps, and in
+ * the main thread now and then, since there Python handles signals (most end the wait by themselves). Then the wait
+ * goes on. After fork the child gets SHMIPC_EFORKED; the lock, which a thread of the parent may hold for ever, is not
+ * touched.
  *
  * Written for the limited interface of Python 3.9, which has no METH_FASTCALL: arguments come as tuples there. */
 
@@ -164,8 +165,8 @@ static int send_unlocked(Handle *h, const Sending *m, int64_t timeout_ns)
     return rc;
 }
 
-/* True, False when it stayed full, or NULL. The first try keeps the interpreter lock; if we are going to wait it asks for
- * one nanosecond, since a try with 0 counts as a drop. */
+/* True, False when it stayed full, or NULL. The first try keeps the interpreter lock; if we are going to wait it asks
+ * for one nanosecond, since a try with 0 counts as a drop. */
 static PyObject *send_message(Handle *h, const Sending *m, int64_t timeout_ns)
 {
     Wait w;
@@ -246,7 +247,9 @@ static PyObject *message_copied(Handle *h, int *rc)
         *rc = shmipc_recv_msg(h->socket, buf, cap, &m, 0);
         cap *= 4;
     } while (*rc == SHMIPC_EMSGSIZE && cap < (size_t)1 << 34);
-    if (*rc == SHMIPC_OK) r = Py_BuildValue("(IN)", (unsigned)m.tag, PyBytes_FromStringAndSize((char *)buf, (Py_ssize_t)m.len));
+    if (*rc == SHMIPC_OK) {
+        r = Py_BuildValue("(IN)", (unsigned)m.tag, PyBytes_FromStringAndSize((char *)buf, (Py_ssize_t)m.len));
+    }
     free(buf);
     return r;
 }
@@ -270,7 +273,8 @@ static int take_waiting(Handle *h, shmipc_msg *m, int64_t timeout_ns)
     return on < 0 ? 1 : rc == SHMIPC_EINTR ? SHMIPC_ETIMEDOUT : rc;
 }
 
-/* The next message, the handle being ours; *rc is 1 if it is not any more. NULL with *rc a code, or with an exception. */
+/* The next message, the handle being ours; *rc is 1 if it is not any more. NULL with *rc a code, or with an
+ * exception. */
 static PyObject *next_message(Handle *h, int64_t timeout_ns, int view, int *rc)
 {
     shmipc_msg m;
@@ -346,7 +350,9 @@ static int batch_item(PyObject *list, Py_ssize_t i, shmipc_item *item)
     PyObject *pair = PyList_GetItem(list, i), *data;
     char *at;
     Py_ssize_t len;
-    if (!pair || !PyTuple_Check(pair) || PyTuple_Size(pair) != 2) return PyErr_SetString(PyExc_TypeError, "(tag, bytes)"), 0;
+    if (!pair || !PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
+        return PyErr_SetString(PyExc_TypeError, "(tag, bytes)"), 0;
+    }
     data = PyTuple_GetItem(pair, 1);
     item->tag = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(pair, 0));
     if (PyErr_Occurred() || PyBytes_AsStringAndSize(data, &at, &len)) return 0;
@@ -482,7 +488,9 @@ static PyObject *Handle_recv_many(Handle *h, Args a, Py_ssize_t n)
 static PyObject *Handle_recv_into(Handle *h, Args a, Py_ssize_t n)
 {
     int64_t at, cap, timeout_ns;
-    if (!arity("recv_into", n, 3, 3) || !int_arg(a[0], &at) || !int_arg(a[1], &cap) || !int_arg(a[2], &timeout_ns)) return NULL;
+    if (!arity("recv_into", n, 3, 3) || !int_arg(a[0], &at) || !int_arg(a[1], &cap) || !int_arg(a[2], &timeout_ns)) {
+        return NULL;
+    }
     return recv_into(h, (void *)(intptr_t)at, (size_t)cap, timeout_ns);
 }
 
@@ -666,7 +674,8 @@ static PyType_Slot Handle_slots[] = {{Py_tp_new, (void *)Handle_new},
                                      {Py_tp_methods, Handle_methods},
                                      {0, NULL}};
 static PyType_Spec Handle_spec = {"shmipc._handle.Handle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT, Handle_slots};
-static struct PyModuleDef handle_module = {PyModuleDef_HEAD_INIT, "shmipc._handle", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+static struct PyModuleDef handle_module = {PyModuleDef_HEAD_INIT, "shmipc._handle", NULL, -1, NULL, NULL, NULL, NULL,
+                                           NULL};
 
 PyMODINIT_FUNC PyInit__handle(void);
 PyMODINIT_FUNC PyInit__handle(void)
