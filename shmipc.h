@@ -1751,6 +1751,24 @@ static void shmipc__lane_put_chunk(shmipc_lane_writer *w, uint32_t chunk, uint32
 }
 #endif
 
+#if SHMIPC_WORD_BITS == 64
+/* Gives up the oldest message that lies in a chunk, for the memory that the chunk stands for; the newest stays. 0: there
+ * is none. To readers it is as if the next round had begun there. Dies after the store: as in send, before VALID. */
+SHMIPC__UNUSED static int shmipc__lane_shed(shmipc_lane_writer *w)
+{
+    uint32_t i;
+    for (i = 0; i + 1 < w->map.depth; i++) {
+        uint64_t pos = w->next - w->map.depth + i, *slot = shmipc__lane_slot(&w->map, pos);
+        uint64_t word = shmipc__load_relaxed_u64(slot);
+        if (shmipc__lane_state(word) != SHMIPC__LANE_CHUNK || shmipc__lane_pos(&w->map, word, pos) != pos) continue;
+        shmipc__store_relaxed_u64(slot, shmipc__lane_word(&w->map, pos + w->map.depth, SHMIPC__LANE_BUSY));
+        shmipc__lane_retire(w, (uint32_t)(word & 0xffffu) - 1);
+        return 1;
+    }
+    return 0;
+}
+#endif
+
 SHMIPC_API int shmipc_lane_loan(shmipc_lane_writer *w, uint32_t len, void **payload)
 {
     if (!w || !payload) return SHMIPC_EINVAL;
@@ -1917,12 +1935,15 @@ SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
 }
 
 /* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of
- * the depth, so as not to be overtaken again at once. */
+ * the depth, so as not to be overtaken again at once. Where a message was only given up, not behind the newest: what was
+ * not published is not missed. */
 static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
 {
     shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
     if ((shmipc__slw)(head - pos) > 0) pos = head;
     fresh = (shmipc__lw)(pos - r->map.depth + 1 + r->map.depth / 8);
+    if ((shmipc__slw)(fresh - head) > 1) fresh = (shmipc__lw)(head + 1);
+    if ((shmipc__slw)(fresh - (shmipc__lw)r->next) < 1) fresh = (shmipc__lw)(r->next + 1);
     r->missed += (shmipc__lw)(fresh - (shmipc__lw)r->next);
     r->next = fresh;
 #if SHMIPC_WORD_BITS == 64

@@ -192,9 +192,10 @@ SHMIPC_API int shmipc_rep_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
  * and a REP received and did not answer is as if this process had died. Views stay valid until they are released. */
 SHMIPC_API void shmipc_close(shmipc_socket **s);
 
-/* PUB: never waits, never fails for its subscribers' sake. PUSH and REQ: SHMIPC_EFULL when the queue is full, after
- * timeout_ns. REP: answers the request received last; SHMIPC_ESTATE if there is none, SHMIPC_OK also if the requester
- * no longer wants it. REQ: abandons the request before. SHMIPC_EMSGSIZE above max_message. SHMIPC_ENOSPC: no memory. */
+/* PUB: never waits, never fails for its subscribers' sake; where memory is short, old large messages go first. PUSH and
+ * REQ: SHMIPC_EFULL when the queue is full, after timeout_ns. REP: answers the request received last; SHMIPC_ESTATE if
+ * there is none, SHMIPC_OK also if the requester no longer wants it. REQ: abandons the request before. SHMIPC_EMSGSIZE
+ * above max_message. SHMIPC_ENOSPC: no memory. */
 SHMIPC_API int shmipc_send(shmipc_socket *s, const void *data, size_t len, int64_t timeout_ns);
 SHMIPC_API int shmipc_send_tag(shmipc_socket *s, const void *data, size_t len, uint32_t tag, int64_t timeout_ns);
 /* PUB only: up to 255 bytes of any value, which subscribers filter by. */
@@ -1046,19 +1047,19 @@ static int shmipc__socket_waiter(shmipc_socket *s)
     return SHMIPC_OK;
 }
 
-/* After each slice, not before each sleep: is the wait to stop, are we still who we were, and is somebody dead? Looks
- * after a few of the channel's attachments; one that waits for an answer looks at more. */
+/* After each slice, not before each sleep: is somebody dead, are we still who we were, and is the wait to stop? Looks
+ * after a few of the channel's attachments; one that waits for an answer looks at more. A question that the system did
+ * not answer ends nothing. */
 static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
 {
-    int rc;
-    if (s->stop && s->stop(s->stop_arg)) return SHMIPC_EINTR;
-    if (now - s->swept_ns < SHMIPC__SLICE_NS) return SHMIPC_OK;
-    rc = shmipc_ctx_check(s->ctx);
-    if (rc) return rc;
-    s->swept_ns = now;
-    (void)shmipc__segment_sweep_some(s->segment, s->swept, (uint32_t)s->probes);
-    s->swept = (s->swept + (uint32_t)s->probes) % s->segment->head.capacity;
-    return SHMIPC_OK;
+    if (now - s->swept_ns >= SHMIPC__SLICE_NS) {
+        int rc = shmipc_ctx_check(s->ctx);
+        if (rc == SHMIPC_EFORKED || rc == SHMIPC_EOWNERDEAD || rc == SHMIPC_ESTATE) return rc;
+        s->swept_ns = now;
+        (void)shmipc__segment_sweep_some(s->segment, s->swept, (uint32_t)s->probes);
+        s->swept = (s->swept + (uint32_t)s->probes) % s->segment->head.capacity;
+    }
+    return s->stop && s->stop(s->stop_arg) ? SHMIPC_EINTR : SHMIPC_OK;
 }
 
 /* Looks until it is over; never sleeps. */
@@ -1304,6 +1305,21 @@ static int shmipc__spare_take(shmipc_socket *s, uint64_t size, uint64_t *handle)
     return 0;
 }
 
+/* Gives all spare blocks back; how many. */
+static uint32_t shmipc__spares_drop(shmipc_socket *s)
+{
+    uint32_t i, n = 0;
+    for (i = 0; i < SHMIPC__SPARES; i++) {
+        uint64_t h = shmipc__load_acquire_u64(&s->channel->spare[i]), seen = h; /* [C1] */
+        if (!h || shmipc__block_pass(&s->blocks, h, 0, s->blocks.owner)) continue;
+        (void)shmipc__cas_acqrel_u64(&s->channel->spare[i], &seen, 0);
+        (void)shmipc__block_free(&s->blocks, h, s->blocks.owner);
+        n++;
+    }
+    shmipc__blocks_trim(&s->blocks);
+    return n;
+}
+
 /* Gives up what the nook names. */
 static void shmipc__nook_drop(shmipc_socket *s, uint64_t *nook)
 {
@@ -1336,6 +1352,7 @@ static int shmipc__nook_fit(shmipc_socket *s, uint64_t *nook, uint64_t size, voi
     if (h) shmipc__nook_drop(s, nook);
     if (!shmipc__spare_take(s, size, &h)) {
         rc = shmipc__block_alloc(&s->blocks, size, &h);
+        if (rc == SHMIPC_ENOSPC && shmipc__spares_drop(s)) rc = shmipc__block_alloc(&s->blocks, size, &h);
         if (rc == SHMIPC_ENOSPC || rc == SHMIPC_EMSGSIZE) return shmipc__no_memory(s, size);
         if (rc) return rc;
     }
@@ -1436,7 +1453,24 @@ static void shmipc__pub_trim(shmipc_socket *s)
     }
 }
 
-/* Opens room for `size` bytes: small, in the writer's own; large, in a block that a chunk names. */
+/* Do the published messages but the newest hold so much memory, that giving them up could help? */
+static int shmipc__pub_could_shed(shmipc_socket *s, uint64_t size)
+{
+    const shmipc_lane_map *g = &s->writer.map;
+    uint64_t held = 0, got;
+    uint32_t i;
+    void *at;
+    for (i = 0; i + 1 < g->depth && held < size; i++) {
+        uint64_t pos = s->writer.next - g->depth + i, word = shmipc__load_relaxed_u64(shmipc__lane_slot(g, pos)), h;
+        if (shmipc__lane_state(word) != SHMIPC__LANE_CHUNK || shmipc__lane_pos(g, word, pos) != pos) continue;
+        h = shmipc__load_relaxed_u64(shmipc__lane_nook(g, (uint32_t)(word & 0xffffu) - 1));
+        if (h && shmipc__block_at(&s->blocks, h, &at, &got) == SHMIPC_OK) held += got;
+    }
+    return held >= size;
+}
+
+/* Opens room for `size` bytes: small, in the writer's own; large, in a block that a chunk names. Where memory is full
+ * the lane becomes shorter than its depth: its oldest large messages are given up, as if they had been overwritten. */
 static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
 {
     void *payload;
@@ -1448,6 +1482,10 @@ static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
     }
     rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
     if (rc == SHMIPC_ENOSPC) {
+        shmipc__pub_trim(s);
+        rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+    }
+    while (rc == SHMIPC_ENOSPC && shmipc__pub_could_shed(s, size) && shmipc__lane_shed(&s->writer)) {
         shmipc__pub_trim(s);
         rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
     }

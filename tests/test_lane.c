@@ -535,6 +535,50 @@ TEST(I9_lane_foreign_memory_is_refused)
 }
 
 /* Whatever the memory holds, every call returns and stays inside (ASan watches the exact-size blocks). */
+/* Messages given up are missed, exactly, and the ones behind them are still there. */
+TEST(S22_lane_gives_up_the_oldest)
+{
+    shmipc_lane_config config;
+    shmipc_lane_sizes s;
+    shmipc_lane_env env;
+    shmipc_lane_writer w;
+    shmipc_lane_reader r;
+    unsigned char buf[512];
+    uint32_t len = 0, tag = 0, i, shed;
+    shmipc_lane_config_init(&config);
+    config.depth = 64;
+    config.chunk_max = 512;
+    config.records = 1;
+    CHECK_EQ(shmipc_lane_measure(&config, &s), SHMIPC_OK);
+    memset(&env, 0, sizeof env);
+    env.bytes = (size_t)s.bytes;
+    env.chunk_bytes = (size_t)s.chunk_bytes;
+    env.mem = aligned_alloc(64, (env.bytes + 63) / 64 * 64);
+    env.chunks = aligned_alloc(64, (env.chunk_bytes + 63) / 64 * 64);
+    for (shed = 0; shed <= 70; shed++) {
+        uint64_t before;
+        CHECK_EQ(shmipc_lane_init(env.mem, env.bytes, &config), SHMIPC_OK);
+        CHECK_EQ(shmipc_lane_writer_attach(&w, &env), SHMIPC_OK);
+        CHECK_EQ(shmipc_lane_reader_attach(&r, &env, 0), SHMIPC_OK);
+        memset(buf, 1, sizeof buf);
+        for (i = 0; i < 100; i++) CHECK_EQ(shmipc_lane_send(&w, buf, 300, i), SHMIPC_OK);
+        for (i = 0; i < shed; i++) CHECK_EQ(shmipc__lane_shed(&w), i < 63);
+        for (i = 0;; i++) {
+            before = r.missed;
+            if (shmipc_lane_recv(&r, buf, sizeof buf, &len, &tag) != SHMIPC_OK) break;
+            CHECK_EQ(tag, i + r.missed);
+            CHECK(before == r.missed || i == 0); /* nothing in the middle is lost */
+        }
+        CHECK_EQ(i + r.missed, 100);
+        CHECK(i >= 1);
+        CHECK_EQ(shmipc_lane_send(&w, buf, 300, 100), SHMIPC_OK);
+        CHECK_EQ(shmipc_lane_recv(&r, buf, sizeof buf, &len, &tag), SHMIPC_OK);
+        CHECK_EQ(tag, 100);
+    }
+    free(env.mem);
+    free(env.chunks);
+}
+
 TEST(I3_lane_random_images)
 {
     lane l = lane_new(8, 48, 300, 2);
