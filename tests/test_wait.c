@@ -316,7 +316,7 @@ TEST(S46_bad_arguments_are_refused)
 {
     shmipc__waiter w;
     shmipc__wait_item it;
-    shmipc__bells none = {NULL, 0};
+    shmipc__bells none = {NULL, 0, NULL, NULL};
     make_world();
     it = item_of(0);
     CHECK_EQ(shmipc__waiter_open(&w, none, 1, NULL, NULL), SHMIPC_EINVAL);

@@ -16,7 +16,7 @@ static shmipc__gate gate[GATES];
 static uint64_t flag[3], tokens, payload[2], over;
 static uint64_t got[3], rings;
 static int result[3];
-static shmipc__bells bells = {bell, 3};
+static shmipc__bells bells = {bell, 3, NULL, NULL};
 
 static void setup(void)
 {
