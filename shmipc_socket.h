@@ -1921,11 +1921,23 @@ static int shmipc__push_put(shmipc_socket *s, const shmipc__parts *p)
     return rc;
 }
 
+/* A large message whose reader died in the middle of its release, the block given up and the chunk not yet: it is done. */
+static int shmipc__pull_spent(shmipc_socket *s, shmipc_queue_msg *q)
+{
+    if (SHMIPC__LIKELY(!(q->tag & SHMIPC__TAG_LARGE)) || !q->redelivered) return 0;
+    if (shmipc__load_relaxed_u64(shmipc__queue_nook(&s->queue, q->chunk))) return 0;
+    shmipc__queue_done(s, q);
+    shmipc__socket_ring(s, &s->channel->out, 1);
+    return 1;
+}
+
 static int shmipc__pull_try(shmipc_socket *s, const shmipc__want *w)
 {
     shmipc_queue_msg q;
     int rc = s->has_queue ? SHMIPC_OK : shmipc__queue_join(s, 0);
-    if (!rc) rc = shmipc_queue_take(&s->queue, &q);
+    do {
+        if (!rc) rc = shmipc_queue_take(&s->queue, &q);
+    } while (!rc && shmipc__pull_spent(s, &q));
     if (rc) return rc;
     rc = shmipc__queue_open(s, &q, 0, w->msg);
     if (!rc && !w->view && shmipc__parts_len(s, w->msg) > w->cap) {
