@@ -5385,7 +5385,8 @@ SHMIPC__INLINE int shmipc__block_free(shmipc__blocks *b, uint64_t handle, uint32
 
 /* What a sweep asks. still_dead: is the attach entry of the index still the one of the dead life? It is asked after a
  * word was read and before it is changed: an index that was given to another life since is left alone. published: does
- * any structure name this block? Only a dead owner could have published it, so the answer can only change to no. */
+ * any structure name this block? 0, 1, or the owner that stands for that structure, if that is not 0. Only a dead owner
+ * could have published it, so the answer can only change to no. */
 typedef struct shmipc__block_sweeper {
     int (*still_dead)(void *arg);
     int (*published)(void *arg, uint64_t handle);
@@ -5396,13 +5397,12 @@ static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint
                                  const shmipc__block_sweeper *s)
 {
     uint32_t j;
+    int named;
     for (j = 0; j < v->count; j++) {
         uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to; /* [K7] */
         if (shmipc__word_state(w) != SHMIPC__OWNED || shmipc__word_owner(w) != dead || !s->still_dead(s->arg)) continue;
-        to = shmipc__block_freed(w);
-        if (s->published(s->arg, shmipc__block_handle(v->index, j, w))) {
-            to = shmipc__block_word(w >> 26, SHMIPC__OWNED, 0);
-        }
+        named = s->published(s->arg, shmipc__block_handle(v->index, j, w));
+        to = named ? shmipc__block_word(w >> 26, SHMIPC__OWNED, named == 1 ? 0 : (uint32_t)named) : shmipc__block_freed(w);
         shmipc__cas_acqrel_u64(word, &w, to);
     }
 }

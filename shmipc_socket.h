@@ -324,7 +324,7 @@ extern "C" {
 #define SHMIPC__MAX_MESSAGE (UINT64_C(0x7fffffff) - 4096)
 #define SHMIPC__MAX_DEPTH 32768u
 #define SHMIPC__EXTENTS (sizeof(void *) > 4 ? 16384u : 2048u)
-enum { SHMIPC__LANES = 256, SHMIPC__SPARES = 16 };
+enum { SHMIPC__LANES = 256, SHMIPC__SPARES = 16, SHMIPC__OWNER_SPARE = 0xfffffe };
 enum { SHMIPC__KIND_PUBSUB = 1, SHMIPC__KIND_PUSHPULL = 2, SHMIPC__KIND_REQREP = 3 };
 
 #define SHMIPC__PIN_PRIVATE 0xffffffffu /* a view of private memory */
@@ -799,7 +799,7 @@ static int shmipc__dead_published(void *arg, uint64_t handle)
     if (shmipc__load_acquire_u64(&d->channel->queue) == handle) return 1;
     if (shmipc__load_acquire_u64(&d->channel->cells) == handle) return 1;
     for (i = 0; i < SHMIPC__SPARES; i++) {
-        if (shmipc__load_acquire_u64(&d->channel->spare[i]) == handle) return 1;
+        if (shmipc__load_acquire_u64(&d->channel->spare[i]) == handle) return (int)SHMIPC__OWNER_SPARE;
     }
     for (i = 0; i < SHMIPC__LANES; i++) {
         if (shmipc__load_acquire_u64(&d->channel->lanes[i]) == handle) return 1;
@@ -881,6 +881,7 @@ static void shmipc__dead_cells(shmipc__dead *d)
             if (shmipc__load_relaxed_u64(word) == w) continue;
             w = shmipc__load_acquire_u64(word); /* written meanwhile */
             if (shmipc__cell_requester(w) != d->index || shmipc__cell_state(w) == SHMIPC__CELL_WRITING) continue;
+            if (!shmipc__dead_still(d)) continue; /* perhaps it is the cell of his successor */
         }
         (void)shmipc__cas_acqrel_u64(word, &w, shmipc__cell_become(w, SHMIPC__CELL_FREE));
     }
@@ -1283,13 +1284,14 @@ static void shmipc__block_spare(shmipc_socket *s, uint64_t handle, uint64_t size
         uint64_t nothing = 0;
         if (shmipc__load_relaxed_u64(&s->channel->spare[i])) continue;
         if (!shmipc__cas_acqrel_u64(&s->channel->spare[i], &nothing, handle)) continue; /* [C1] */
-        (void)shmipc__block_pass(&s->blocks, handle, s->blocks.owner, 0);
+        (void)shmipc__block_pass(&s->blocks, handle, s->blocks.owner, SHMIPC__OWNER_SPARE);
         return;
     }
     (void)shmipc__block_free(&s->blocks, handle, s->blocks.owner);
 }
 
-/* A spare that fits, made ours: first the block, then the word that named it. */
+/* A spare that fits, made ours: first the block, then the word that named it. Spares have an owner word of their own, so
+ * that one that meanwhile came under a nook is not mistaken for a spare; it may be a spare in another place by now. */
 static int shmipc__spare_take(shmipc_socket *s, uint64_t size, uint64_t *handle)
 {
     uint32_t i;
@@ -1297,10 +1299,10 @@ static int shmipc__spare_take(shmipc_socket *s, uint64_t size, uint64_t *handle)
         uint64_t h = shmipc__load_acquire_u64(&s->channel->spare[i]), got; /* [C1] */
         void *at;
         if (!h || shmipc__block_at(&s->blocks, h, &at, &got) || got < size || got / 2 > size) continue;
-        if (shmipc__block_pass(&s->blocks, h, 0, s->blocks.owner)) continue; /* somebody else's by now */
+        if (shmipc__block_pass(&s->blocks, h, SHMIPC__OWNER_SPARE, s->blocks.owner)) continue; /* somebody else's by now */
         *handle = h;
         if (shmipc__cas_acqrel_u64(&s->channel->spare[i], &h, 0)) return 1;
-        (void)shmipc__block_free(&s->blocks, *handle, s->blocks.owner); /* not what it was: damaged */
+        (void)shmipc__block_pass(&s->blocks, *handle, s->blocks.owner, SHMIPC__OWNER_SPARE);
     }
     return 0;
 }

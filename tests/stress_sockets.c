@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #define IDS (1u << 21)
+#define LIVES (1u << 17)
 #define SEATS 8
 
 /* What all processes of a test share. Books by id: one writer at a time each. */
@@ -64,15 +65,15 @@ static int wait_in(shmipc_socket *s, int *silent)
 
 /* ---- PUB/SUB ---- */
 
-/* A message: its id, which names the publisher's life, and counts within it. */
+/* A message: its id, which names the publisher's socket, and counts within it. */
 static void publish(shmipc_ctx *ctx, int n)
 {
-    uint64_t life = add(&b->next), count = 0;
+    uint64_t life, count = 0;
     (void)n;
-    while (!stopping() && life < 4096) {
+    while (!stopping() && (life = add(&b->next)) < LIVES) {
         shmipc_socket *s = opened(ctx, SHMIPC_PUB, "chaos", NULL);
         uint32_t some = 1 + die(3000);
-        for (; some && !stopping(); some--) {
+        for (count = 0; some && !stopping(); some--) {
             uint64_t id = life << 32 | ++count;
             size_t len = size_of(id);
             shmipc_loan loan;
@@ -104,7 +105,7 @@ static void check_published(const shmipc_msg *m, track *lanes, uint32_t *count_o
     id = id_of(m->data);
     life = id >> 32;
     CHECK_EQ(m->len, size_of(id));
-    if (!CHECK(is_filled(m->data, (size_t)m->len, id)) || !CHECK(life < 4096)) return;
+    if (!CHECK(is_filled(m->data, (size_t)m->len, id)) || !CHECK(life < LIVES)) return;
     CHECK((uint32_t)id > count_of[life]); /* not again, not out of order */
     count_of[life] = (uint32_t)id;
     if (t->known) CHECK(m->number > t->number);
@@ -116,7 +117,7 @@ static void check_published(const shmipc_msg *m, track *lanes, uint32_t *count_o
 
 static void subscribe(shmipc_ctx *ctx, int n)
 {
-    static uint32_t count_of[4096];
+    static uint32_t count_of[LIVES];
     int silent = 0;
     (void)n;
     while (!leaving()) {
