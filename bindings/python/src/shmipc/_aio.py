@@ -6,10 +6,7 @@ import asyncio
 import time
 from typing import Any, Callable, Optional
 
-from ._core import lib
-
 TURN_S = 0.05  # a peer killed at the wrong moment can lose one notice of the descriptor
-HAS_FD = hasattr(lib, "shmipc_fd")
 
 
 class Waiting:
@@ -48,26 +45,18 @@ class Waiting:
 def _waiting(socket: Any) -> Waiting:
     loop = asyncio.get_running_loop()
     if socket._aio is None or socket._aio.loop is not loop:
-        with socket._locked() as s:
-            fd = lib.shmipc_fd(s)
-        if fd < 0:
-            raise socket._error(fd, "fileno")
-        socket._aio = Waiting(loop, fd)
-    return socket._aio
+        socket._aio = Waiting(loop, socket.fileno())
+    waiting: Waiting = socket._aio
+    return waiting
 
 
 async def _pause(socket: Any, step: int, seconds: float) -> None:
-    """One turn of waiting for a message."""
-    if not HAS_FD:
-        await asyncio.sleep(min(seconds, 0.0002 * 2 ** min(step, 6)))
-        return
+    """One turn of waiting for a message. Armed means something may be there: another task's message, or an unwanted one."""
     waiting = _waiting(socket)
-    with socket._locked() as s:
-        ready = lib.shmipc_fd_arm(s)
-    if ready == 0:
+    if socket.arm():
+        await asyncio.sleep(0)
+    else:
         await waiting.turn(min(seconds, TURN_S))
-    elif ready < 0:
-        raise socket._error(ready, "waiting")
 
 
 async def _repeat(socket: Any, attempt: Callable[[], Any], failed: Any, wait_ns: int, pause: Any) -> Any:

@@ -213,15 +213,19 @@ def _unpickle_buffers(payload: memoryview, copy: bool) -> Any:
     return pickle.loads(payload[at:at + pickle_len], buffers=buffers)
 
 
+def _memory(payload: Any) -> memoryview:
+    return payload if type(payload) is memoryview else memoryview(payload)
+
+
 def _decode(tag: int, payload: Any, custom: Optional[Callable[[bytes], Any]], copy: bool) -> Any:
     if tag == RAW:
         return payload
     if tag == PICKLE:
         return pickle.loads(payload)
     if tag == NUMPY:
-        return _array(memoryview(payload), copy)
+        return _array(_memory(payload), copy)
     if tag == BUFFERS:
-        return _unpickle_buffers(memoryview(payload), copy)
+        return _unpickle_buffers(_memory(payload), copy)
     if tag == JSON:
         return json.loads(bytes(payload))
     if tag == MSGPACK:
@@ -243,10 +247,19 @@ class Decoder:
         self.codec = codec if isinstance(codec, str) else "custom"
 
     def __call__(self, tag: int, payload: Any, copy: bool = True) -> Any:
+        try:
+            return self._decode(tag, payload, copy)
+        except _errors.SHMSerializationError:
+            if type(payload) is memoryview:
+                payload.release()  # consumed: the traceback must not keep the message
+            raise
+
+    def _decode(self, tag: int, payload: Any, copy: bool) -> Any:
         if tag in (PICKLE, BUFFERS) and not self.unpickles:
             raise _errors.SHMSerializationError(
                 "the message was sent with codec 'pickle', and this socket was opened with codec %r, which does not unpickle: "
                 "use the same codec on both sides, or 'pickle' here if its senders may be trusted" % self.codec)
+        size = len(payload)
         try:
             return _decode(tag, payload, self.custom, copy)
         except _errors.SHMError:
@@ -254,4 +267,4 @@ class Decoder:
         except Exception as e:
             raise _errors.SHMSerializationError(
                 "a message of %d bytes sent with %s cannot be decoded: %s: %s"
-                % (len(payload), NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)) from e
+                % (size, NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)) from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -149,7 +150,8 @@ class Socket:
         connect_ns = 0 if timeout_connect is None else max(timeout_ns(timeout_connect), 1)
         self._ctx = _core.context(directory)
         cfg, keep = _config(encoded, topics, options)
-        self._h = _core.Handle(_number(self._ctx), self._raise, threading.main_thread().ident or 0)
+        fail = functools.partial(_raise, type(self).__name__, name)  # not a method: a socket that is dropped closes at once
+        self._h = _core.Handle(_number(self._ctx), fail, threading.main_thread().ident or 0)
         stop, stop_arg = self._h.stop()
         cfg.stop, cfg.stop_arg = ffi.cast("int (*)(void *)", stop), ffi.cast("void *", stop_arg)
         out = ffi.new("shmipc_socket **")
@@ -157,7 +159,8 @@ class Socket:
         if rc:
             raise self._error(rc, "opening")
         self._h.attach(_number(out[0]))
-        self._warned_full = self._warned_loss = False
+        self._unchecked = 0
+        self._warned = False
         self._aio: Optional[_aio.Waiting] = None
         _core.track(self)
         if _debugs(DEBUG):
@@ -179,9 +182,6 @@ class Socket:
 
     def _what(self, operation: str) -> str:
         return "%s(%r) %s" % (type(self).__name__, self._name, operation)
-
-    def _raise(self, code: int, detail: str, operation: str) -> None:
-        raise _core.make_error(code, detail, self._what(operation))
 
     def _error(self, code: int, operation: str) -> _errors.SHMError:
         return _core.make_error(code, _core.detail(self._ctx), self._what(operation))
@@ -212,6 +212,23 @@ class Socket:
             self._aio = None
         if self._h.close() and _debugs(DEBUG):
             log.debug("%r closed", self)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when a message comes, for select, epoll and event loops. Call arm() before each
+        sleep on it, and sleep at most 50 ms or so: a peer that is killed at the wrong moment can lose one notice."""
+        with self._locked() as s:
+            fd: int = lib.shmipc_fd(s)
+        if fd < 0:
+            raise self._error(fd, "fileno")
+        return fd
+
+    def arm(self) -> bool:
+        """Makes the descriptor tell of the next message. True: something is there already, do not sleep."""
+        with self._locked() as s:
+            rc: int = lib.shmipc_fd_arm(s)
+        if rc < 0:
+            raise self._error(rc, "arm")
+        return rc > 0
 
     def _forked(self) -> None:
         self._h.forked()
@@ -259,6 +276,10 @@ class Socket:
             count = n
 
 
+def _raise(kind: str, name: str, code: int, detail: str, operation: str) -> None:
+    raise _core.make_error(code, detail, "%s(%r) %s" % (kind, name, operation))
+
+
 def _number(pointer: Any) -> int:
     return int(ffi.cast("uintptr_t", pointer))
 
@@ -295,6 +316,8 @@ def _config(name: bytes, topics: Optional[Iterable[Topic]], options: Dict[str, i
 
 
 class _Sender(Socket):
+    _check_every = 1 << 62
+
     def _put(self, payload: Any, tag: int, wait_ns: int, topic: Optional[bytes] = None) -> bool:
         """One C call. False: it stayed full."""
         if type(payload) is not bytes:
@@ -304,13 +327,23 @@ class _Sender(Socket):
                     numbers += (address, length)
                 return bool(self._h.send_pieces(tag, wait_ns, *numbers))
             payload = b"".join(ffi.buffer(ffi.cast("char *", a), n) for _, a, n in payload)
-        sent = self._h.send(payload, tag, wait_ns, topic)
-        if not sent and not self._warned_full:
-            self._warned_full = True
-            log.warning("%s: the queue is full", self._what("send"))
+        sent: bool = self._h.send(payload, tag, wait_ns, topic)
+        self._unchecked += 1
+        if self._unchecked > self._check_every:
+            self._check()
         if _debugs(DEBUG):
             log.debug("%s: %d bytes, tag %#x", self._what("send"), len(payload), tag)
-        return bool(sent)
+        return sent
+
+    def _check(self) -> None:
+        """Now and then: warns, once, when the queue is 90 % full. Publishers have none."""
+        st = self.stats()
+        self._unchecked = 0
+        self._check_every = max(st["depth"] // 10, 1)
+        if not self._warned and st["queued"] * 10 >= st["depth"] * 9 > 0:
+            self._warned = True
+            log.warning("%s: the queue holds %d of %d messages: read faster, add readers, or open it with more depth",
+                        self._what("send"), st["queued"], st["depth"])
 
     def _batch(self, items: Iterable[Tuple[int, Any]], wait_ns: int) -> int:
         batch = []
@@ -477,6 +510,21 @@ class Subscriber(_BatchReceiver):
         super().__init__(name, codec=codec, directory=directory, timeout_connect=timeout_connect, topics=topics,
                          latest=int(latest), history=history, capacity=capacity)
 
+    def _take(self, got: Any, copy: bool) -> Any:
+        if not self._warned:
+            self._unchecked += 1
+            if self._unchecked >= 64:
+                self._check_loss()
+        return super()._take(got, copy)
+
+    def _check_loss(self) -> None:
+        """Now and then: warns, once, when messages were missed."""
+        self._unchecked = 0
+        if self.missed:
+            self._warned = True
+            log.warning("%s: messages were overwritten before they were read, %d so far: read faster, or let publishers open "
+                        "with more depth", self._what("recv"), self.missed)
+
     @property
     def missed(self) -> int:
         """How many messages were overwritten before this subscriber read them, exactly."""
@@ -492,6 +540,7 @@ class Pusher(_Sender):
     depth: items in the queue (1,024). Several pushers may share a name."""
 
     _open = staticmethod(lib.shmipc_push_open)
+    _check_every = 0
 
     def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, linger: float = 30.0, codec: Codec = "pickle",
                  capacity: int = 0, directory: Optional[str] = None) -> None:
@@ -527,7 +576,7 @@ class Pusher(_Sender):
     async def asend(self, data: Any, *, timeout: Optional[float] = None) -> bool:
         """send for asyncio: waits for room without blocking the loop."""
         tag, payload = self._encode(data)
-        if await _aio.send(self, lambda: self._put(payload, tag, 0), timeout_ns(timeout)):
+        if await _aio.send(self, lambda: self._put(payload, tag, 1), timeout_ns(timeout)):
             return True
         raise self._full(timeout)
 
@@ -559,6 +608,7 @@ class Requester(_Sender, _Receiver):
     """Sends a request and receives its reply, and nobody else's. A second send abandons the first request."""
 
     _open = staticmethod(lib.shmipc_req_open)
+    _check_every = 0
 
     def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, timeout_connect: Optional[float] = None,
                  codec: Codec = "pickle", capacity: int = 0, directory: Optional[str] = None) -> None:
@@ -596,7 +646,7 @@ class Requester(_Sender, _Receiver):
     async def asend(self, data: Any, *, timeout: Optional[float] = None) -> bool:
         """send for asyncio."""
         tag, payload = self._encode(data)
-        if await _aio.send(self, lambda: self._put(payload, tag, 0), timeout_ns(timeout)):
+        if await _aio.send(self, lambda: self._put(payload, tag, 1), timeout_ns(timeout)):
             return True
         raise self._timed_out("asend", timeout)
 
