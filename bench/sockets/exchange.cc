@@ -94,6 +94,8 @@ void raise_flag(uint32_t *p) { __atomic_store_n(p, 1, __ATOMIC_RELEASE); }
 /* Takes samples for `ms`, after a time to warm up: an eighth of that, and as many messages as the queue holds, so that
  * all of its memory was touched once (that may take a while where messages are large, and is not waited for where a
  * peer is slow with small ones). */
+uint64_t filling() { return m->s.depth + m->s.depth / 8 + 8; } /* queues hold some more than asked for */
+
 struct sampler {
     uint64_t start, least, length, most, end;
     size_t n, seen;
@@ -102,14 +104,14 @@ struct sampler {
         : start(bench_ticks()), least(bench_ticks_of_ms(ms / 8)), length(bench_ticks_of_ms(ms)), most(length),
           end(UINT64_MAX), n(0), seen(0), warm(false)
     {
-        if (words > 128) most = bench_ticks_of_ms(ms > 500 ? ms : 500);
+        if (words > 128) most = bench_ticks_of_ms(ms > 1500 ? ms : 1500);
     }
     void add(uint64_t now, uint64_t ticks, uint64_t messages = 1)
     {
         seen += messages;
         if (!warm) {
-            uint64_t passed = now - start;
-            warm = passed >= most || (passed >= least && seen > m->s.depth);
+            uint64_t passed = now > start ? now - start : 0;
+            warm = passed >= most || (passed >= least && seen > filling());
             if (warm) end = now + length;
             return;
         }

@@ -12,6 +12,7 @@
  */
 #include "sockets.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <sys/stat.h>
 
@@ -32,13 +33,13 @@ struct metric {
 
 const metric metrics[] = {
     {"rt-poll", ROUND_TRIP, ECHO, POLL, 2, 25, {8, 64, K, 64 * K, M, M10}, {}},
-    {"rt-default", ROUND_TRIP, ECHO, DEFAULT, 2, 25, {8, 64, K, 64 * K, M, M10}, {}},
-    {"rt-block", ROUND_TRIP, ECHO, BLOCK, 2, 40, {8, 64, K, 64 * K, M, M10}, {}},
+    {"rt-default", ROUND_TRIP, ECHO, DEFAULT, 2, 25, {8, 64, K, 64 * K, M}, {M10}},
+    {"rt-block", ROUND_TRIP, ECHO, BLOCK, 2, 30, {8, 64, K, 64 * K, M}, {M10}},
     {"rt-default-1cpu", ROUND_TRIP, ECHO, DEFAULT, 1, 25, {8, 64 * K}, {64, K, M, M10}},
     {"rt-block-1cpu", ROUND_TRIP, ECHO, BLOCK, 1, 25, {8, 64 * K}, {64, K, M, M10}},
     {"ow-poll", ONE_WAY, STREAM, POLL, 2, 25, {8, 64, K, 64 * K, M, M10}, {}},
     {"ow-default", ONE_WAY, STREAM, DEFAULT, 2, 25, {64}, {8, K, 64 * K, M, M10}},
-    {"ow-block", ONE_WAY, STREAM, BLOCK, 2, 40, {64}, {8, K, 64 * K, M, M10}},
+    {"ow-block", ONE_WAY, STREAM, BLOCK, 2, 30, {64}, {8, K, 64 * K, M, M10}},
     {"rate-poll", RATE, STREAM, POLL, 2, 25, {8, 64, K, 64 * K, M}, {M10}},
     {"rate-default", RATE, STREAM, DEFAULT, 2, 25, {8, 64}, {K, 64 * K, M, M10}},
     {"rate-batch", RATE, BATCH, POLL, 2, 25, {8, 64}, {}},
@@ -52,7 +53,7 @@ const metric metrics[] = {
      20,
      {1, 4, 16, 64},
      {}}, /* of 64 bytes; the size is how many subscribers there are */
-    {"deliver", DELIVER, FANOUT, POLL, 2, 20, {1, 4, 16, 64}, {}},
+    {"deliver", DELIVER, FANOUT, POLL, 2, 15, {1, 4, 16, 64}, {}},
     {"idle-default", IDLE, STREAM, DEFAULT, 2, 1000, {64}, {}},
     {"idle-block", IDLE, STREAM, BLOCK, 2, 1000, {64}, {}},
 };
@@ -199,12 +200,27 @@ void empty_directory(const char *path)
     demand(mkdir(path, 0700) == 0, path);
 }
 
+/* Removes what this run left in a directory, and what earlier ones did that were killed. */
+void sweep(const char *dir)
+{
+    DIR *d = opendir(dir);
+    while (struct dirent *e = d ? readdir(d) : NULL) {
+        char path[400];
+        int pid = 0;
+        if (sscanf(e->d_name, "shmipc-bench-%d", &pid) != 1 && sscanf(e->d_name, "shmipc_bench_%d", &pid) != 1)
+            continue;
+        if (pid <= 0 || (pid != getpid() && (kill(pid, 0) == 0 || errno != ESRCH))) continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    }
+    if (d) closedir(d);
+}
+
 void clean_up()
 {
     aeron_end();
-    if (*aeron_directory()) nftw(aeron_directory(), remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    nftw(ours_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    sweep("/tmp");
+    sweep("/dev/shm");
 }
 
 size_t depth_for(size_t bytes, int kind)
@@ -446,7 +462,7 @@ int main(int argc, char **argv)
 {
     bool quick = asked("BENCH_QUICK");
     full = asked("FULL");
-    const plan usual = {5, 1, 4, 1000}, long_one = {15, 2, 4, 3000}, brief = {1, 0.2, 2, 100};
+    const plan usual = {5, 1, 3, 1000}, long_one = {15, 2, 4, 3000}, brief = {1, 0.2, 2, 100};
     if (argc != 2) {
         fprintf(stderr, "usage: %s OUT.jsonl\n", argv[0]);
         return 2;
@@ -463,6 +479,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &child, NULL); /* both_ended waits for it */
     snprintf(scratch, sizeof scratch, "/tmp/shmipc-bench-%d", static_cast<int>(getpid()));
     snprintf(ours_dir, sizeof ours_dir, "/dev/shm/shmipc-bench-%d", static_cast<int>(getpid()));
+    clean_up();
     rows = static_cast<row *>(calloc(max_rows, sizeof *rows));
     collect_peers();
     collect_rows();

@@ -101,7 +101,6 @@ size_t boost_peers(peer *out);
 size_t iceoryx2_peers(peer *out);
 size_t aeron_peers(peer *out);
 void aeron_end();              /* ends what it started */
-const char *aeron_directory(); /* to be removed then, or "" */
 
 inline peer make_peer(const char *name, const char *note, unsigned forms, unsigned can, size_t most,
                       end *(*open)(spec &, int))

@@ -3,7 +3,7 @@
  *     java AeronPeer near|far AERON_DIR CONTROL_FILE
  *
  * The near one hosts the media driver. Each line of standard input is a run, each answered with a line:
- *     KIND FORM SIZE DEPTH MS SUBSCRIBERS STREAM     ->     samples p50 p99 p99.9 max rate lost cpu wrong
+ *     KIND FORM SIZE DEPTH MS SUBSCRIBERS STREAM     ->     samples p50 p99 p99.9 max rate lost wrong
  * Control file, mapped by both: 0 primed, 64 seen, 128 stop, 192 done, 256 ... when each message was sent.
  */
 import io.aeron.Aeron;
@@ -16,7 +16,6 @@ import io.aeron.logbuffer.FragmentHandler;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.RandomAccessFile;
-import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.util.Arrays;
@@ -64,7 +63,7 @@ public final class AeronPeer {
     static void add(long now, long ns, long messages) {
         seen += messages;
         if (!warm) {
-            warm = now - begun >= (size > 1024 ? Math.max(runNs, 5e8) : runNs) || (now - begun >= runNs / 8 && seen > depth);
+            warm = now - begun >= (size > 1024 ? Math.max(runNs, 1.5e9) : runNs) || (now - begun >= runNs / 8 && seen > depth + depth / 8 + 8);
             if (warm) end = now + (long) runNs;
             return;
         }
@@ -75,10 +74,10 @@ public final class AeronPeer {
         return taken == 0 ? 0 : samples[(int) (q * (taken - 1))];
     }
 
-    static String told(double unit, double rate, double lost, double cpu) {
+    static String told(double unit, double rate, double lost) {
         Arrays.sort(samples, 0, taken);
         return taken + " " + quantile(0.5) * unit + " " + quantile(0.99) * unit + " " + quantile(0.999) * unit + " "
-            + quantile(1) * unit + " " + rate + " " + lost + " " + cpu + " " + wrong;
+            + quantile(1) * unit + " " + rate + " " + lost + " " + wrong;
     }
 
     /* ---- stamps ----------------------------------------------------------------------------------------------- */
@@ -214,7 +213,7 @@ public final class AeronPeer {
         out.putLong(0, LAST);
         send();
         receive();
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static String answer() {
@@ -224,7 +223,7 @@ public final class AeronPeer {
             if (!over) check(seq);
             put(~seq);
             send();
-            if (over) return told(1, 0, 0, 0);
+            if (over) return told(1, 0, 0);
         }
     }
 
@@ -238,7 +237,7 @@ public final class AeronPeer {
             while (control.getLongVolatile(SEEN) != seq) Thread.onSpinWait();
         }
         sendLast();
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static String hear() {
@@ -259,7 +258,7 @@ public final class AeronPeer {
             control.putLongOrdered(SEEN, seq);
         }
         raise(DONE);
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static String pour() throws InterruptedException {
@@ -271,7 +270,7 @@ public final class AeronPeer {
             }
         }
         sendLast();
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static boolean over, started;
@@ -309,7 +308,7 @@ public final class AeronPeer {
         }
         raise(DONE);
         Arrays.sort(samples, 0, taken);
-        return told(1, window * 1e9 / Math.max(1, quantile(0.5)), 0, 0);
+        return told(1, window * 1e9 / Math.max(1, quantile(0.5)), 0);
     }
 
     static String publish(boolean delivered) throws InterruptedException {
@@ -327,7 +326,7 @@ public final class AeronPeer {
             while (control.getLongVolatile(SEEN) < seq) Thread.onSpinWait();
             add(first, (delivered ? System.nanoTime() : then) - first, BURST);
         }
-        String r = told(1.0 / BURST, 0, 0, 0);
+        String r = told(1.0 / BURST, 0, 0);
         sendLast();
         return r;
     }
@@ -354,29 +353,24 @@ public final class AeronPeer {
             if (least > control.getLong(SEEN)) control.putLongOrdered(SEEN, least);
         }
         raise(DONE);
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static String sayNothing() throws InterruptedException {
         prime();
         Thread.sleep((long) (runNs / 1e6));
         sendLast();
-        return told(1, 0, 0, 0);
+        return told(1, 0, 0);
     }
 
     static String waitIdly() {
-        var system = (com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-        long cpu, at;
         do {
-            cpu = system.getProcessCpuTime();
-            at = System.nanoTime();
             receive();
             raise(PRIMED);
         } while (first() != LAST);
-        double share = (double) (system.getProcessCpuTime() - cpu) / (System.nanoTime() - at);
         raise(DONE);
         taken = 1;
-        return told(1, 0, 0, share);
+        return told(1, 0, 0);
     }
 
     static String run(String line) throws InterruptedException {
