@@ -5468,7 +5468,8 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *   label  release                          acquire
  *   [G1]   summary, by a declaration        the look of who wants to clear it, who then reads the word
  *   [G2]   fence S, sleepers &= ~bit        the owner that finds its bit gone, who then looks at the data again
- *   [B1]   owner = 0                        the next claim
+ *   [B1]   owner = 0, after the last        the next claim; else it could lie down on a value of `word` that has
+ *          change of the word               passed, and that nobody rings
  *
  * The process dies (or stops for good) ...
  *   sender, after publishing, before it has rung: the sleeper looks at the data at the end of its slice.
@@ -5550,9 +5551,9 @@ SHMIPC__UNUSED static int shmipc__bells_sweep(shmipc__bells bells, shmipc__alive
 {
     uint32_t i, freed = 0;
     for (i = 0; i < bells.count; i++) {
-        uint64_t life = shmipc__load_acquire_u64(&bells.at[i].owner);
+        uint64_t life = shmipc__load_relaxed_u64(&bells.at[i].owner); /* the probe orders what the dead did */
         if (!life || alive(arg, life) != 0) continue;
-        freed += (uint32_t)shmipc__cas_acqrel_u64(&bells.at[i].owner, &life, 0);
+        freed += (uint32_t)shmipc__cas_acqrel_u64(&bells.at[i].owner, &life, 0); /* [B1] */
     }
     return (int)freed;
 }
