@@ -674,6 +674,16 @@ extern "C" {
 #define SHMIPC__UNLIKELY(x) (x)
 #endif
 
+/* What runs once, or waits for the system, gets less of the compiler's effort: gcc -O2 is done a quarter sooner. Not where
+ * hot functions are defined: gcc inlines no function of less effort into one of more. */
+#if SHMIPC__GNU && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#define SHMIPC__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\")")
+#define SHMIPC__COLD_END _Pragma("GCC pop_options")
+#else
+#define SHMIPC__COLD_BEGIN
+#define SHMIPC__COLD_END
+#endif
+
 #ifdef __cplusplus
 #define SHMIPC__STATIC_ASSERT(cond, text) static_assert(cond, text)
 #define SHMIPC__ALIGNED(n) alignas(n)
@@ -1027,6 +1037,19 @@ SHMIPC_API size_t shmipc_spsc_size(uint32_t capacity)
     return sizeof(shmipc__spsc_mem) + (size_t)capacity;
 }
 
+/* Bytes of the record that starts at `at` bytes into the data, or 0 if no writer writes such a word. */
+SHMIPC__INLINE uint32_t shmipc__spsc_span(uint32_t word, uint32_t at, uint32_t capacity)
+{
+    uint32_t len = word & SHMIPC__SPSC_LEN, size;
+    if (!(word & SHMIPC__SPSC_VALID)) return 0;
+    if (SHMIPC__UNLIKELY(word & SHMIPC__SPSC_PAD)) return at && len == capacity - at ? len : 0;
+    if (len > shmipc_spsc_max_len(capacity)) return 0;
+    size = shmipc__spsc_record(len);
+    return size <= capacity - at ? size : 0;
+}
+
+SHMIPC__COLD_BEGIN
+
 SHMIPC_API int shmipc_spsc_init(void *mem, size_t bytes, uint32_t capacity)
 {
     shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
@@ -1054,17 +1077,6 @@ static int shmipc__spsc_check(void *mem, size_t bytes, uint32_t *capacity)
     return SHMIPC_OK;
 }
 
-/* Bytes of the record that starts at `at` bytes into the data, or 0 if no writer writes such a word. */
-SHMIPC__INLINE uint32_t shmipc__spsc_span(uint32_t word, uint32_t at, uint32_t capacity)
-{
-    uint32_t len = word & SHMIPC__SPSC_LEN, size;
-    if (!(word & SHMIPC__SPSC_VALID)) return 0;
-    if (SHMIPC__UNLIKELY(word & SHMIPC__SPSC_PAD)) return at && len == capacity - at ? len : 0;
-    if (len > shmipc_spsc_max_len(capacity)) return 0;
-    size = shmipc__spsc_record(len);
-    return size <= capacity - at ? size : 0;
-}
-
 SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_t bytes)
 {
     shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
@@ -1090,6 +1102,26 @@ SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_
     w->first_word = w->reserved = 0;
     return SHMIPC_OK;
 }
+
+SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_t bytes)
+{
+    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
+    uint32_t capacity, head;
+    int rc;
+    if (!r) return SHMIPC_EINVAL;
+    rc = shmipc__spsc_check(mem, bytes, &capacity);
+    if (rc) return rc;
+    head = shmipc__load_relaxed_u32(&m->head);
+    if (head & 7) return SHMIPC_ECORRUPT;
+    r->data = (unsigned char *)(m + 1);
+    r->head = &m->head;
+    r->capacity = capacity;
+    r->pos = r->released = head;
+    r->slip = 0;
+    return SHMIPC_OK;
+}
+
+SHMIPC__COLD_END
 
 /* The cached head says that `need` bytes do not fit: look at the real one. */
 static SHMIPC__NOINLINE int shmipc__spsc_refresh(shmipc_spsc_writer *w, uint32_t need)
@@ -1194,24 +1226,6 @@ SHMIPC_API int shmipc_spsc_commit(shmipc_spsc_writer *w, uint32_t len, uint32_t 
 {
     int rc = shmipc_spsc_stage(w, len, tag);
     return rc ? rc : shmipc_spsc_flush(w);
-}
-
-SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_t bytes)
-{
-    shmipc__spsc_mem *m = (shmipc__spsc_mem *)mem;
-    uint32_t capacity, head;
-    int rc;
-    if (!r) return SHMIPC_EINVAL;
-    rc = shmipc__spsc_check(mem, bytes, &capacity);
-    if (rc) return rc;
-    head = shmipc__load_relaxed_u32(&m->head);
-    if (head & 7) return SHMIPC_ECORRUPT;
-    r->data = (unsigned char *)(m + 1);
-    r->head = &m->head;
-    r->capacity = capacity;
-    r->pos = r->released = head;
-    r->slip = 0;
-    return SHMIPC_OK;
 }
 
 SHMIPC__INLINE void shmipc__spsc_give_back(shmipc_spsc_reader *r)
@@ -1368,6 +1382,8 @@ typedef struct shmipc__lane_mem {
 } shmipc__lane_mem;
 SHMIPC__STATIC_ASSERT(offsetof(shmipc__lane_mem, wr) == 64 && sizeof(shmipc__lane_mem) == 128, "lane layout");
 
+SHMIPC__COLD_BEGIN
+
 SHMIPC_API void shmipc_lane_config_init(shmipc_lane_config *config)
 {
     if (!config) return;
@@ -1482,6 +1498,8 @@ static int shmipc__lane_open(const shmipc_lane_env *env, shmipc_lane_map *g)
     return SHMIPC_OK;
 }
 
+SHMIPC__COLD_END
+
 SHMIPC__INLINE shmipc__lane_mem *shmipc__lane_mem_of(const shmipc_lane_map *g)
 {
     return (shmipc__lane_mem *)(void *)g->mem;
@@ -1552,6 +1570,8 @@ SHMIPC__INLINE void shmipc__lane_retire(shmipc_lane_writer *w, uint32_t chunk)
     if (w->n_retired < w->map.n_chunks) shmipc__store_relaxed_u32(shmipc__lane_retired(&w->map, w->n_retired++), chunk);
 }
 
+SHMIPC__COLD_BEGIN
+
 /* The chunks that a funded record brings enter the ring, once; those already there (skip) are named by a slot. */
 static void shmipc__lane_adopt(shmipc_lane_writer *w, uint32_t r, uint32_t skip)
 {
@@ -1599,6 +1619,8 @@ static SHMIPC__NOINLINE void shmipc__lane_scan(shmipc_lane_writer *w)
     w->n_retired = kept;
 }
 
+SHMIPC__COLD_END
+
 static int shmipc__lane_chunk_get(shmipc_lane_writer *w, uint32_t *chunk)
 {
     if (SHMIPC__UNLIKELY(!w->n_free)) shmipc__lane_scan(w);
@@ -1618,6 +1640,8 @@ static int shmipc__lane_claim_writer(shmipc_lane_writer *w, const shmipc_lane_en
 }
 
 #endif /* SHMIPC_WORD_BITS == 64 */
+
+SHMIPC__COLD_BEGIN
 
 /* Everything that a writer knows, from the slots: the newest message, and which chunks no slot names. */
 static int shmipc__lane_derive(shmipc_lane_writer *w)
@@ -1675,6 +1699,8 @@ SHMIPC_API int shmipc_lane_writer_detach(shmipc_lane_writer *w)
 #endif
     return SHMIPC_OK;
 }
+
+SHMIPC__COLD_END
 
 /* Payload words. The last one is filled up with zeros, and may end behind the caller's bytes but not behind the
  * slot. */
@@ -1848,6 +1874,8 @@ SHMIPC_API int shmipc_lane_send(shmipc_lane_writer *w, const void *data, uint32_
     return SHMIPC_OK;
 }
 
+SHMIPC__COLD_BEGIN
+
 #if SHMIPC_WORD_BITS == 64
 static int shmipc__lane_try_record(shmipc_lane_reader *r, const shmipc_lane_env *env, uint32_t i, uint64_t wanted)
 {
@@ -1950,6 +1978,8 @@ static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw
     if (r->record) shmipc__store_relaxed_u64(SHMIPC__RECORD_MISSED(r->record), r->missed);
 #endif
 }
+
+SHMIPC__COLD_END
 
 SHMIPC__INLINE void shmipc__lane_advance(shmipc_lane_reader *r)
 {
@@ -2108,6 +2138,8 @@ SHMIPC_API uint64_t shmipc_lane_missed(const shmipc_lane_reader *r)
     return r ? r->missed : 0;
 }
 
+SHMIPC__COLD_BEGIN
+
 #if SHMIPC_WORD_BITS == 64
 static int shmipc__lane_sweep_record(const shmipc_lane_env *env, const shmipc_lane_map *g, uint64_t *rec, uint32_t dead)
 {
@@ -2149,6 +2181,8 @@ SHMIPC_API int shmipc_lane_sweep(const shmipc_lane_env *env, uint32_t dead)
 #endif
     return rc;
 }
+
+SHMIPC__COLD_END
 
 /* ---------------------------------------------------------------------------------------------
  * >>queue  The chunk word is the only truth; a slot is an index. A word changes by one CAS or store at a time:
@@ -2251,6 +2285,8 @@ SHMIPC__INLINE void shmipc__queue_advance(uint64_t *position, uint64_t p)
 
 /* ---- set-up ---- */
 
+SHMIPC__COLD_BEGIN
+
 static int shmipc__queue_layout(const shmipc_queue_config *c, uint32_t *field, uint64_t *chunks_at, uint64_t *size)
 {
     uint64_t lines;
@@ -2330,6 +2366,8 @@ SHMIPC_API int shmipc_queue_attach(shmipc_queue *q, void *memory, uint64_t size_
     q->spare = q->pushes = q->takes = q->padding = 0;
     return SHMIPC_OK;
 }
+
+SHMIPC__COLD_END
 
 /* ---- push ---- */
 
@@ -2558,6 +2596,8 @@ SHMIPC_API int shmipc_queue_detach(shmipc_queue *q)
 
 /* ---- take ---- */
 
+SHMIPC__COLD_BEGIN
+
 /* What nobody holds was rejected: as good as held by a dead owner, but never reported. */
 static int shmipc__queue_redelivers(const shmipc_queue *q, uint64_t w)
 {
@@ -2597,6 +2637,8 @@ static void shmipc__queue_raise(shmipc_queue *q)
     while (!shmipc__cas_acqrel_u64(hint, &now, (now | 1u) + 2u)) continue; /* Q5 */
 }
 
+SHMIPC__COLD_END
+
 /* The message in chunk c, ours by word w. */
 SHMIPC__INLINE int shmipc__queue_view(shmipc_queue *q, uint32_t c, uint64_t w, shmipc_queue_msg *m)
 {
@@ -2611,6 +2653,8 @@ SHMIPC__INLINE int shmipc__queue_view(shmipc_queue *q, uint32_t c, uint64_t w, s
     m->redelivered = (uint32_t)((w & SHMIPC__QUEUE_COUNT) / SHMIPC__QUEUE_ONCE);
     return 1;
 }
+
+SHMIPC__COLD_BEGIN
 
 /* Takes c if it was returned, or a dead owner holds it: 1, else 0. After a failed CAS look again: what the dead held
  * may be RETURNED by now, under the very version of the hint that we are about to clear. */
@@ -2643,6 +2687,8 @@ SHMIPC__NOINLINE static int shmipc__queue_take_returned(shmipc_queue *q, shmipc_
     if (shmipc__cas_acqrel_u64(&shmipc__queue_of(q)->hint, hint, *hint - 1u)) --*hint; /* Q5 */
     return 0;
 }
+
+SHMIPC__COLD_END
 
 /* The message at the first filled position from *p: 1; 0 if there is none. */
 SHMIPC__INLINE int shmipc__queue_take_at(shmipc_queue *q, shmipc_queue_msg *m, uint64_t *p)
@@ -2723,6 +2769,8 @@ SHMIPC_API int shmipc_queue_release(shmipc_queue *q, shmipc_queue_msg *m)
 
 /* ---- sweep ---- */
 
+SHMIPC__COLD_BEGIN
+
 /* A dead owner was filling c (word w). No slot names it: free. A slot does: it is published, and nobody's from now on.
  * The slots are read after the word and the death: Q2 shows older namings emptied, and no publication is overlooked. */
 static int shmipc__queue_sweep_filling(shmipc_queue *q, uint32_t c, uint64_t w)
@@ -2765,6 +2813,8 @@ SHMIPC_API int shmipc_queue_sweep(shmipc_queue *q, uint32_t owner, shmipc_queue_
     }
     return changed;
 }
+
+SHMIPC__COLD_END
 
 /* First held by nobody, then swept like that. From HELD by us, who live, straight to RETURNED would lose the message:
  * between raise and CAS a taker would find nothing and clear the hint. Dies in between: any sweep, or take, goes on. */
@@ -2826,6 +2876,8 @@ SHMIPC_API int shmipc_queue_get_stats(const shmipc_queue *q, shmipc_queue_stats 
  *     is never mapped, and a probe goes through another description (through its own a lock looks free).
  *   - bytes far beyond the end of the file can be locked: a life is an offset, up to 2^62.
  * ------------------------------------------------------------------------------------------- */
+
+SHMIPC__COLD_BEGIN
 
 #if defined(SHMIPC_OS_HEADER)
 #include SHMIPC_OS_HEADER
@@ -4937,6 +4989,8 @@ static int shmipc__sweep_dir(shmipc_ctx *ctx, uint32_t max_files, shmipc__left *
     if (rc < 0) return shmipc__fail_os(ctx, rc, "sweeping");
     return w.removed == 0 && w.failed ? shmipc__fail_os(ctx, w.failed, "sweeping") : w.removed;
 }
+
+SHMIPC__COLD_END
 
 /* ---------------------------------------------------------------------------------------------
  * >>block  Size-class blocks in extents: no splitting, no merging, memory given back
