@@ -420,7 +420,7 @@ static void expect_small(ex_model *m, int one_declares, int one_source, int no_p
     }
 }
 
-/* The largest models are cut; smaller ones beside them are complete. A planted error is found in far fewer schedules. */
+/* The largest are cut; smaller ones beside them are complete. A planted error is found in far fewer schedules. */
 static uint64_t most(void) { return getenv("MUTANT") ? 50000 : 200000; }
 static void run_large(ex_model *m)
 {
