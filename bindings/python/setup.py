@@ -1,4 +1,5 @@
 """The parts of the build that pyproject.toml cannot say: the native module, the version, the headers in an sdist."""
+
 import os
 import re
 import shutil
@@ -15,7 +16,9 @@ import build_native  # noqa: E402
 def version():
     with open(os.path.join(build_native.header_dir(), "shmipc.h"), encoding="utf-8") as f:
         text = f.read()
-    return ".".join(re.search(r"#define SHMIPC_VERSION_%s (\d+)" % part, text).group(1) for part in ("MAJOR", "MINOR", "PATCH"))
+    return ".".join(
+        re.search(r"#define SHMIPC_VERSION_%s (\d+)" % part, text).group(1) for part in ("MAJOR", "MINOR", "PATCH")
+    )
 
 
 class sdist_with_headers(sdist):

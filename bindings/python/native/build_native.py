@@ -3,6 +3,7 @@
 The declarations are what stands between the cdef markers of the headers; nothing is typed twice. The headers lie two
 folders above in the repository, and in headers/ in a source distribution.
 """
+
 import os
 import re
 import sysconfig
@@ -20,7 +21,9 @@ def header_dir():
     for folder in (os.path.join(PACKAGE, "headers"), os.path.dirname(os.path.dirname(PACKAGE))):
         if all(os.path.exists(os.path.join(folder, name)) for name in HEADERS):
             return folder
-    raise FileNotFoundError("the headers %s are neither in headers/ nor two folders above bindings/python" % ", ".join(HEADERS))
+    raise FileNotFoundError(
+        "the headers %s are neither in headers/ nor two folders above bindings/python" % ", ".join(HEADERS)
+    )
 
 
 def declarations(folder):
@@ -44,7 +47,8 @@ def make():
         handle = f.read()
     ffi.set_source(
         "shmipc._native",
-        '#define SHMIPC_IMPLEMENTATION\n#define SHMIPC_STATIC\n#include "shmipc_socket.h"\n#include <time.h>\n' + handle,
+        '#define SHMIPC_IMPLEMENTATION\n#define SHMIPC_STATIC\n#include "shmipc_socket.h"\n#include <time.h>\n'
+        + handle,
         include_dirs=[folder],
         depends=[os.path.join(folder, name) for name in HEADERS] + [os.path.join(HERE, "handle.c")],
         define_macros=[] if free_threaded() else [("Py_LIMITED_API", LIMITED_API)],

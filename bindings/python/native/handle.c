@@ -7,9 +7,8 @@
  * A Handle belongs to one thread at a time. `lock` is held during each call of the library, never while Python code
  * runs, so other threads take turns, and views may be released by whoever drops them. The library asks
  * shmipc_python_stop every 40 ms of a wait: it ends when another thread wants the socket, to close it perhaps, and in
- * the main thread now and then, since there Python handles signals (most end the wait by themselves). Then the wait
- * goes on. After fork the child gets SHMIPC_EFORKED; the lock, which a thread of the parent may hold for ever, is not
- * touched.
+ * the main thread always, since there Python handles signals (most end the wait by themselves). Then the wait goes on.
+ * After fork the child gets SHMIPC_EFORKED; the lock, which a thread of the parent may hold for ever, is not touched.
  *
  * Written for the limited interface of Python 3.9, which has no METH_FASTCALL: arguments come as tuples there. */
 
@@ -26,7 +25,6 @@ typedef struct {
     unsigned long main_thread;
     int waiting;           /* threads that want the lock */
     int in_main;           /* the wait in progress is the main thread's */
-    unsigned slices;
     int forked;
 } Handle;
 
@@ -34,8 +32,7 @@ typedef struct {
 static int shmipc_python_stop(void *arg)
 {
     Handle *h = (Handle *)arg;
-    if (__atomic_load_n(&h->waiting, __ATOMIC_RELAXED) > 0) return 1;
-    return h->in_main && ++h->slices % 2 == 0; /* not each time: the slice that is stopped looks after nobody's death */
+    return h->in_main || __atomic_load_n(&h->waiting, __ATOMIC_RELAXED) > 0;
 }
 
 /* ---- errors, turns ---- */

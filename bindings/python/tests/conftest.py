@@ -1,4 +1,5 @@
-"""Every test has a directory of its own, must leave nothing in it, and is reported under the statement it is named after."""
+"""Every test has a directory of its own, leaves nothing in it, and is reported under the statement it is named after."""
+
 import json
 import os
 import re
@@ -46,15 +47,22 @@ def limit():
 
 
 class Child:
-    """A Python process of its own that runs `code`; lines go both ways. `say(x)` prints, `hear()` reads, in the child."""
+    """A Python process of its own that runs `code`; lines go both ways: there `say(x)` prints, `hear()` reads."""
 
-    HEAD = ("import sys, os, time, shmipc\n"
-            "def say(*a): print(*a, flush=True)\n"
-            "def hear(): return sys.stdin.readline().strip()\n")
+    HEAD = (
+        "import sys, os, time, shmipc\n"
+        "def say(*a): print(*a, flush=True)\n"
+        "def hear(): return sys.stdin.readline().strip()\n"
+    )
 
     def __init__(self, code):
-        self.process = subprocess.Popen([sys.executable, "-c", self.HEAD + code], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.HEAD + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
 
     @property
     def pid(self):
@@ -110,7 +118,7 @@ def until_fixture():
     return until
 
 
-# ---- the report: one row per statement and test, and the closing line that tools/run-tests reads ------------------------
+# ---- the report: one row per statement and test, and the closing line that tools/run-tests reads ----
 
 
 def pytest_runtest_logreport(report):
@@ -122,7 +130,12 @@ def pytest_runtest_logreport(report):
     status = {"passed": "passed", "failed": "failed", "skipped": "skipped"}[report.outcome]
     with open(path, "a", encoding="utf-8") as f:
         for statement in re.findall(r"(?<=_)[KSPLCI]\d+(?=_|\[|$)", test):
-            f.write(json.dumps({"id": statement, "tests": "python/%s:%s" % (file, test), "status": status}, separators=(",", ":")) + "\n")
+            f.write(
+                json.dumps(
+                    {"id": statement, "tests": "python/%s:%s" % (file, test), "status": status}, separators=(",", ":")
+                )
+                + "\n"
+            )
 
 
 def pytest_unconfigure(config):

@@ -1,4 +1,5 @@
 """The forms for asyncio."""
+
 import asyncio
 import select
 import time

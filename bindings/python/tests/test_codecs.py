@@ -1,4 +1,5 @@
 """How objects travel."""
+
 import collections
 import dataclasses
 import datetime
@@ -41,10 +42,22 @@ def pipe():
 
 
 ARRAYS = [
-    np.arange(10), np.zeros((3, 4, 5), "f4"), np.zeros((0, 5)), np.array(7), np.array("text"), np.ones((4, 6), order="F"),
-    np.arange(24).reshape(4, 6)[::2, ::3], np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1), np.array([True, False]),
-    np.array(["2020-01-01"], "M8[D]"), np.zeros(5, [("a", "i4"), ("b", "f8", (2,))]), np.arange(4, dtype=">i2"),
-    np.array([b"ab", b"c"]), np.array([1j]), np.random.default_rng(1).random((300, 400)), np.zeros((2, 0, 3), "i1", order="F"),
+    np.arange(10),
+    np.zeros((3, 4, 5), "f4"),
+    np.zeros((0, 5)),
+    np.array(7),
+    np.array("text"),
+    np.ones((4, 6), order="F"),
+    np.arange(24).reshape(4, 6)[::2, ::3],
+    np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1),
+    np.array([True, False]),
+    np.array(["2020-01-01"], "M8[D]"),
+    np.zeros(5, [("a", "i4"), ("b", "f8", (2,))]),
+    np.arange(4, dtype=">i2"),
+    np.array([b"ab", b"c"]),
+    np.array([1j]),
+    np.random.default_rng(1).random((300, 400)),
+    np.zeros((2, 0, 3), "i1", order="F"),
 ]
 
 
@@ -81,10 +94,17 @@ def test_S11_exact_types(pipe):
     assert pipe(np.array([{"an": "object"}, None], dtype=object)).tolist() == [{"an": "object"}, None]
 
 
-@pytest.mark.parametrize("codec, value", [
-    ("json", {"a": [1, 2.5, None, "\u00e4"]}), ("msgpack", {"a": [1, b"x"], 1: 2}), ("raw", b"bytes"), ("raw", b""),
-    ("pickle", {1, 2}), ((lambda x: zlib.compress(x.encode()), lambda b: zlib.decompress(b).decode()), "text" * 100),
-])
+@pytest.mark.parametrize(
+    "codec, value",
+    [
+        ("json", {"a": [1, 2.5, None, "\u00e4"]}),
+        ("msgpack", {"a": [1, b"x"], 1: 2}),
+        ("raw", b"bytes"),
+        ("raw", b""),
+        ("pickle", {1, 2}),
+        ((lambda x: zlib.compress(x.encode()), lambda b: zlib.decompress(b).decode()), "text" * 100),
+    ],
+)
 def test_S52_codecs(codec, value):
     if codec == "msgpack":
         pytest.importorskip("msgpack")
@@ -108,8 +128,15 @@ def test_S52_a_missing_package_says_how_to_get_it():
 
 
 def test_S53_what_cannot_be_encoded(pipe):
-    for codec, value in (("pickle", lambda: 0), ("json", {1j: 2}), ("json", object()), ("raw", "text"), ("raw", 5),
-                         ((lambda x: 1 / 0, bytes), 1), ((lambda x: "no bytes", bytes), 1)):
+    for codec, value in (
+        ("pickle", lambda: 0),
+        ("json", {1j: 2}),
+        ("json", object()),
+        ("raw", "text"),
+        ("raw", 5),
+        ((lambda x: 1 / 0, bytes), 1),
+        ((lambda x: "no bytes", bytes), 1),
+    ):
         with shmipc.Pusher("q", codec=codec) as push, shmipc.Puller("q") as pull:
             with pytest.raises(shmipc.SHMSerializationError) as e:
                 push.send(value)
@@ -118,8 +145,12 @@ def test_S53_what_cannot_be_encoded(pipe):
 
 
 def test_S54_codecs_may_be_mixed_and_pickles_are_refused_where_not_expected():
-    with shmipc.Pusher("p", codec="json") as json, shmipc.Pusher("p") as any_, shmipc.Puller("p") as pull, \
-            shmipc.Puller("p", codec="json") as careful:
+    with (
+        shmipc.Pusher("p", codec="json") as json,
+        shmipc.Pusher("p") as any_,
+        shmipc.Puller("p") as pull,
+        shmipc.Puller("p", codec="json") as careful,
+    ):
         json.send([1])
         assert pull.recv(timeout=5) == [1]
         any_.send(b"bytes")
@@ -133,7 +164,7 @@ def test_S54_codecs_may_be_mixed_and_pickles_are_refused_where_not_expected():
             assert "pickle" in str(e.value) and "json" in str(e.value)
 
 
-@pytest.mark.parametrize("tag", [1, 2, 3, 0x81, 0x82, 5, 0xffffff])
+@pytest.mark.parametrize("tag", [1, 2, 3, 0x81, 0x82, 5, 0xFFFFFF])
 @pytest.mark.parametrize("payload", [b"", b"\x80", b"\xff" * 40, bytes(200), b"\x01C\x03" + b"\xff" * 60])
 def test_S53_damaged_payloads_raise_and_leak_nothing(tag, payload):
     with shmipc.Pusher("p") as push, shmipc.Puller("p") as pull:
@@ -175,7 +206,7 @@ def test_I8_views_stay_valid_whatever_happens_to_the_socket():
     with shmipc.Publisher("a", depth=4) as pub, shmipc.Subscriber("a") as sub:
         pub.send(np.full(50000, 1))
         view = sub.recv(timeout=5, copy=False)
-        for i in range(50):
+        for _ in range(50):
             pub.send(np.full(50000, 2))
         assert (view == 1).all()
         sub.close()

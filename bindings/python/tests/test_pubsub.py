@@ -1,4 +1,5 @@
 """PUB/SUB across processes."""
+
 import multiprocessing
 import os
 import signal
@@ -23,8 +24,24 @@ def test_S1_S2_one_name_and_sensible_defaults():
         assert pub.stats()["depth"] == 64 and pub.stats()["max_message"] == 16 << 20
 
 
-VALUES = [None, False, 0, "", b"", 1, 2.5, "t\u00e4xt", b"\0\xff", [1, (2, 3)], {1: "a", "b": {2}}, frozenset((1,)), 10**30,
-          complex(1, 2), range(3), ValueError("x").args]
+VALUES = [
+    None,
+    False,
+    0,
+    "",
+    b"",
+    1,
+    2.5,
+    "t\u00e4xt",
+    b"\0\xff",
+    [1, (2, 3)],
+    {1: "a", "b": {2}},
+    frozenset((1,)),
+    10**30,
+    complex(1, 2),
+    range(3),
+    ValueError("x").args,
+]
 
 
 def test_S11_S23_S25_every_value_comes_back_equal_and_of_the_same_type(child):
@@ -78,7 +95,8 @@ def test_S14_a_late_subscriber_gets_later_messages_or_history():
 
 
 def test_S15_S24_many_publishers_and_subscribers(child):
-    readers = [child("""
+    readers = [
+        child("""
 with shmipc.Subscriber("many") as sub:
     say("ready")
     last = {}
@@ -87,7 +105,9 @@ with shmipc.Subscriber("many") as sub:
         assert n == last.get(who, -1) + 1, (who, n, last)
         last[who] = n
     say(len(last))
-""") for _ in range(3)]
+""")
+        for _ in range(3)
+    ]
     for r in readers:
         assert r.line() == "ready"
     pubs = [shmipc.Publisher("many") for _ in range(10)]
@@ -129,7 +149,9 @@ def test_S19_statistics_count():
         sent, got = pub.stats(), sub.stats()
         assert (sent["sent"], sent["bytes_sent"], sent["peers"], sent["capacity"]) == (5, 40, 1, 64)
         assert (got["received"], got["bytes_received"], got["queued"], got["dropped"], got["errors"]) == (1, 8, 4, 0, 0)
-        assert {p.role for p in sub.peers()} == {"Publisher", "Subscriber"} and all(p.pid == os.getpid() for p in sub.peers())
+        assert {p.role for p in sub.peers()} == {"Publisher", "Subscriber"} and all(
+            p.pid == os.getpid() for p in sub.peers()
+        )
 
 
 def test_S20_S21_S22_send_never_waits_and_loss_is_counted_exactly():
@@ -173,7 +195,11 @@ def test_C12_latest_keeps_only_the_newest():
 
 
 def test_topics_filter_by_prefix():
-    with shmipc.Publisher("a") as pub, shmipc.Subscriber("a", topics=["arm/", b"leg"]) as sub, shmipc.Subscriber("a") as everything:
+    with (
+        shmipc.Publisher("a") as pub,
+        shmipc.Subscriber("a", topics=["arm/", b"leg"]) as sub,
+        shmipc.Subscriber("a") as everything,
+    ):
         pub.send(1, topic="arm/left")
         pub.send(2, topic="head")
         pub.send(3, topic=b"legs")
@@ -223,7 +249,9 @@ def test_S5_S58_C3_gone_after_the_last_close():
         assert sub.recv(timeout=0) is None
 
 
-@pytest.mark.parametrize("name", ["robot/pose", "two words", "\u540d\u524d", "x" * 230, "a.b-c_d", "%41", "..", "./x", "tab\there"])
+@pytest.mark.parametrize(
+    "name", ["robot/pose", "two words", "\u540d\u524d", "x" * 230, "a.b-c_d", "%41", "..", "./x", "tab\there"]
+)
 def test_S6_any_name_works(name):
     with shmipc.Publisher(name) as pub, shmipc.Subscriber(name) as sub:
         pub.send(1)

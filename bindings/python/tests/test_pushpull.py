@@ -1,4 +1,5 @@
 """PUSH/PULL across processes."""
+
 import os
 import time
 
@@ -22,20 +23,29 @@ with shmipc.Puller("q") as pull:
 
 
 def test_S39_S43_each_item_exactly_once_with_several_on_both_sides(child):
-    pullers = [child("""
+    pullers = [
+        child("""
 with shmipc.Puller("q") as pull:
     say("ready")
     while True:
         x = pull.recv(timeout=25, default=shmipc.RAISE)
         if x is None: break
         say(x)
-""") for _ in range(2)]
+""")
+        for _ in range(2)
+    ]
     for p in pullers:
         assert p.line() == "ready"
-    pushers = [child("""
+    pushers = [
+        child(
+            """
 with shmipc.Pusher("q") as push:
     for i in range(500): push.send((%d, i))
-""" % who) for who in range(2)]
+"""
+            % who
+        )
+        for who in range(2)
+    ]
     for p in pushers:
         p.end()
     with shmipc.Pusher("q") as push:
@@ -47,13 +57,16 @@ with shmipc.Pusher("q") as push:
 
 def test_S40_C3_jobs_of_a_pusher_that_exits_at_once_arrive(child):
     child("with shmipc.Pusher('q') as push:\n    for i in range(10): push.send(i)").end()
-    pullers = [child("""
+    pullers = [
+        child("""
 with shmipc.Puller("q") as pull:
     while True:
         x = pull.recv(timeout=1)
         if x is None: break
         say(x)
-""") for _ in range(2)]
+""")
+        for _ in range(2)
+    ]
     assert sorted(int(x) for p in pullers for x in p.end()) == list(range(10))
 
 
@@ -114,7 +127,11 @@ def test_S44_take_release_reject():
 
 
 def test_S45_S53_what_cannot_be_decoded_is_consumed_and_harms_nobody_else():
-    with shmipc.Pusher("q", codec=(lambda x: x, lambda b: b)) as odd, shmipc.Pusher("q") as push, shmipc.Puller("q") as pull:
+    with (
+        shmipc.Pusher("q", codec=(lambda x: x, lambda b: b)) as odd,
+        shmipc.Pusher("q") as push,
+        shmipc.Puller("q") as pull,
+    ):
         odd.send(b"?")
         push.send("next")
         with pytest.raises(shmipc.SHMSerializationError):

@@ -1,4 +1,5 @@
 """REQ/REP across processes."""
+
 import threading
 import time
 
@@ -69,11 +70,17 @@ def test_S34_requesters_get_only_their_own_replies(child):
 with shmipc.Replier("svc") as rep:
     for _ in range(4 * 500): rep.send(rep.recv(timeout=25))
 """)
-    clients = [child("""
+    clients = [
+        child(
+            """
 with shmipc.Requester("svc") as req:
     for i in range(500):
         assert req.request((%d, i), timeout=25) == (%d, i)
-""" % (n, n)) for n in range(4)]
+"""
+            % (n, n)
+        )
+        for n in range(4)
+    ]
     for c in clients:
         c.end()
     rep.end()

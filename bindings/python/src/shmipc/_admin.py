@@ -46,12 +46,20 @@ def list_segments(directory: Optional[str] = None) -> List[SegmentInfo]:
 
 def _info(i: Any) -> SegmentInfo:
     s = ffi.string
-    return SegmentInfo(s(i.name).decode(errors="replace"), KINDS.get(i.kind, str(i.kind)), i.users, i.dead, i.size,
-                       s(i.file).decode(errors="replace"), i.created_ns / 1e9, i.status)
+    return SegmentInfo(
+        s(i.name).decode(errors="replace"),
+        KINDS.get(i.kind, str(i.kind)),
+        i.users,
+        i.dead,
+        i.size,
+        s(i.file).decode(errors="replace"),
+        i.created_ns / 1e9,
+        i.status,
+    )
 
 
 def force_unlink(name: str, directory: Optional[str] = None) -> bool:
-    """Frees the name at once; who is attached keeps the old memory, and does not meet who comes later. False: no such name."""
+    """Frees the name at once; who is attached keeps the old memory and meets nobody new. False: no such name."""
     ctx = _core.context(directory)
     rc = lib.shmipc_segment_unlink(ctx, _core.name_bytes(name))
     if rc == lib.SHMIPC_ENOENT:
@@ -96,7 +104,9 @@ def _poll_once(wanted: List[Tuple[Socket, int]], wait_ns: int) -> List[Tuple[Soc
     items = ffi.new("shmipc_poll_item[]", len(wanted))
     entered: Dict[Socket, int] = {}
     try:
-        for socket in sorted({s for s, _ in wanted}, key=id):  # always in the same order: no two polls wait for each other
+        for socket in sorted(
+            {s for s, _ in wanted}, key=id
+        ):  # always in the same order: no two polls wait for each other
             entered[socket] = socket._h.enter()
         for item, (socket, events) in zip(items, wanted):
             item.socket, item.events = ffi.cast("shmipc_socket *", entered[socket]), events

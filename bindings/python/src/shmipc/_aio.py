@@ -51,7 +51,7 @@ def _waiting(socket: Any) -> Waiting:
 
 
 async def _pause(socket: Any, step: int, seconds: float) -> None:
-    """One turn of waiting for a message. Armed means something may be there: another task's message, or an unwanted one."""
+    """One turn of waiting for a message. arm() may be true for one that another task takes, or that is unwanted."""
     waiting = _waiting(socket)
     if socket.arm():
         await asyncio.sleep(0)

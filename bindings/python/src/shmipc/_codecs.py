@@ -6,10 +6,10 @@
 
 With bit 7 set the payload is read in place, so that an array is copied once, or not at all (copy=False):
 
-    0x81    u32 count of buffers, u32 0, u64 length of the pickle, then for each buffer u64 offset, u64 length; the pickle;
-            the buffers, each at a multiple of 64
-    0x82    u8 version 1, u8 order ('C' or 'F'), u8 dimensions, u8 0, u32 offset of the data (a multiple of 64), u64 length of
-            the dtype, u64 for each dimension; the dtype as text; the data
+    0x81    u32 count of buffers, u32 0, u64 length of the pickle, for each buffer u64 offset, u64 length; the pickle; the
+            buffers, each at a multiple of 64
+    0x82    u8 version 1, u8 order ('C' or 'F'), u8 dimensions, u8 0, u32 offset of the data (a multiple of 64), u64
+            length of the dtype, u64 for each dimension; the dtype as text; the data
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from . import _errors
 from ._core import ffi
 
 RAW, PICKLE, JSON, MSGPACK, CUSTOM, BUFFERS, NUMPY = 0, 1, 2, 3, 4, 0x81, 0x82
-NAMES = {RAW: "raw", PICKLE: "pickle", JSON: "json", MSGPACK: "msgpack", CUSTOM: "a custom codec", BUFFERS: "pickle", NUMPY: "numpy"}
+NAMES = {
+    RAW: "raw",
+    PICKLE: "pickle",
+    JSON: "json",
+    MSGPACK: "msgpack",
+    CUSTOM: "a custom codec",
+    BUFFERS: "pickle",
+    NUMPY: "numpy",
+}
 
 Codec = Union[str, Tuple[Callable[[Any], Any], Callable[[bytes], Any]]]
 # What an encoder answers: (tag, bytes), or (tag, pieces) with pieces (object kept alive, address, length).
@@ -61,7 +69,8 @@ def encode_raw(data: Any) -> Encoded:
         view = memoryview(data)
     except TypeError:
         raise _errors.SHMSerializationError(
-            "codec 'raw' takes bytes or what has a buffer, not %s: use codec 'pickle' or another" % type(data).__name__) from None
+            "codec 'raw' takes bytes or what has a buffer, not %s: use codec 'pickle' or another" % type(data).__name__
+        ) from None
     if not view.contiguous:
         return RAW, view.tobytes()
     return RAW, bytes(view) if view.nbytes < 4096 else [piece(view.cast("B"))]
@@ -74,7 +83,11 @@ def _numpy() -> Any:
 def numpy_header(np: Any, dtype: Any, shape: Tuple[int, ...], order: str) -> bytes:
     """What goes before the data of an array; its length is a multiple of 64."""
     text = repr(np.lib.format.dtype_to_descr(dtype)).encode()
-    fixed = struct.pack("<BBBxIQ", 1, ord(order), len(shape), 0, len(text)) + struct.pack("<%dQ" % len(shape), *shape) + text
+    fixed = (
+        struct.pack("<BBBxIQ", 1, ord(order), len(shape), 0, len(text))
+        + struct.pack("<%dQ" % len(shape), *shape)
+        + text
+    )
     size = (len(fixed) + 63) // 64 * 64
     return fixed[:4] + struct.pack("<I", size) + fixed[8:] + bytes(size - len(fixed))
 
@@ -114,7 +127,8 @@ def encode_pickle(data: Any) -> Encoded:
         return _with_buffers(pickled, buffers) if buffers else (PICKLE, pickled)
     except Exception as e:
         raise _errors.SHMSerializationError(
-            "%s cannot be pickled: %s. Send what can be, or give codec=(encode, decode)" % (kind.__name__, e)) from e
+            "%s cannot be pickled: %s. Send what can be, or give codec=(encode, decode)" % (kind.__name__, e)
+        ) from e
 
 
 def _with_buffers(pickled: bytes, buffers: List[pickle.PickleBuffer]) -> Encoded:
@@ -147,7 +161,8 @@ def _need(package: str) -> Any:
         return __import__(package)
     except ImportError as e:
         raise _errors.SHMSerializationError(
-            "this needs the package %s, which is not installed: pip install 'shmipc[%s]'" % (package, package)) from e
+            "this needs the package %s, which is not installed: pip install 'shmipc[%s]'" % (package, package)
+        ) from e
 
 
 def encode_msgpack(data: Any) -> Encoded:
@@ -164,12 +179,20 @@ def _custom(function: Callable[[Any], Any]) -> Callable[[Any], Encoded]:
             payload = function(data)
             return CUSTOM, payload if type(payload) is bytes else bytes(memoryview(payload))
         except Exception as e:
-            raise _errors.SHMSerializationError("the codec's encoder failed on %s: %s" % (type(data).__name__, e)) from e
+            raise _errors.SHMSerializationError(
+                "the codec's encoder failed on %s: %s" % (type(data).__name__, e)
+            ) from e
 
     return encode
 
 
-ENCODERS = {"pickle": encode_pickle, "raw": encode_raw, "json": encode_json, "msgpack": encode_msgpack, "numpy": encode_numpy}
+ENCODERS = {
+    "pickle": encode_pickle,
+    "raw": encode_raw,
+    "json": encode_json,
+    "msgpack": encode_msgpack,
+    "numpy": encode_numpy,
+}
 
 
 def encoder(codec: Codec) -> Callable[[Any], Encoded]:
@@ -179,7 +202,9 @@ def encoder(codec: Codec) -> Callable[[Any], Encoded]:
         if codec in ("msgpack", "numpy"):
             _need(codec)
         return ENCODERS[codec]
-    raise _errors.SHMValueError("codec %r: use one of %s, or a pair of functions (encode, decode)" % (codec, ", ".join(ENCODERS)))
+    raise _errors.SHMValueError(
+        "codec %r: use one of %s, or a pair of functions (encode, decode)" % (codec, ", ".join(ENCODERS))
+    )
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------
@@ -191,7 +216,7 @@ def _array(payload: memoryview, copy: bool) -> Any:
     if version != 1 or order not in b"CF" or ndim > 64 or 16 + 8 * ndim + dtype_len > data_at or data_at > len(payload):
         raise ValueError("the header of the array is damaged")
     shape = struct.unpack_from("<%dQ" % ndim, payload, 16)
-    text = bytes(payload[16 + 8 * ndim:16 + 8 * ndim + dtype_len]).decode()
+    text = bytes(payload[16 + 8 * ndim : 16 + 8 * ndim + dtype_len]).decode()
     dtype = np.lib.format.descr_to_dtype(ast.literal_eval(text))
     count = 1
     for n in shape:
@@ -207,10 +232,10 @@ def _unpickle_buffers(payload: memoryview, copy: bool) -> Any:
     count, _, pickle_len = struct.unpack_from("<IIQ", payload)
     table = struct.unpack_from("<%dQ" % (2 * count), payload, 16)
     at = 16 + 16 * count
-    buffers: Iterable[Any] = (payload[o:o + n] for o, n in zip(table[::2], table[1::2]))
+    buffers: Iterable[Any] = (payload[o : o + n] for o, n in zip(table[::2], table[1::2]))
     if copy:
         buffers = [bytearray(b) for b in buffers]
-    return pickle.loads(payload[at:at + pickle_len], buffers=buffers)
+    return pickle.loads(payload[at : at + pickle_len], buffers=buffers)
 
 
 def _memory(payload: Any) -> memoryview:
@@ -233,12 +258,13 @@ def _decode(tag: int, payload: Any, custom: Optional[Callable[[bytes], Any]], co
     if tag == CUSTOM and custom is not None:
         return custom(bytes(payload))
     raise _errors.SHMSerializationError(
-        "the message was encoded by %s, which this socket does not know: open it with codec=(encode, decode) of the sender"
-        % NAMES.get(tag, "an unknown codec (tag %d)" % tag))
+        "the message was encoded by %s, which this socket does not know: open it with the sender's codec=(encode, decode)"
+        % NAMES.get(tag, "an unknown codec (tag %d)" % tag)
+    )
 
 
 class Decoder:
-    """Decodes whatever arrives. Pickles run code of their sender, so a socket opened with another codec refuses them."""
+    """Decodes whatever arrives. Pickles run their sender's code, so a socket with another codec refuses them."""
 
     def __init__(self, codec: Codec) -> None:
         encoder(codec)
@@ -257,8 +283,9 @@ class Decoder:
     def _decode(self, tag: int, payload: Any, copy: bool) -> Any:
         if tag in (PICKLE, BUFFERS) and not self.unpickles:
             raise _errors.SHMSerializationError(
-                "the message was sent with codec 'pickle', and this socket was opened with codec %r, which does not unpickle: "
-                "use the same codec on both sides, or 'pickle' here if its senders may be trusted" % self.codec)
+                "the message was sent with codec 'pickle', and this socket has codec %r, which does not unpickle: "
+                "use the same codec on both sides, or 'pickle' here if its senders may be trusted" % self.codec
+            )
         size = len(payload)
         try:
             return _decode(tag, payload, self.custom, copy)
@@ -267,4 +294,5 @@ class Decoder:
         except Exception as e:
             raise _errors.SHMSerializationError(
                 "a message of %d bytes sent with %s cannot be decoded: %s: %s"
-                % (size, NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)) from e
+                % (size, NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)
+            ) from e

@@ -17,8 +17,10 @@ try:
     from . import _native
 except ImportError as e:  # cffi itself says nothing of what to do
     if "subinterpreter" in str(e):
-        raise ImportError("shmipc cannot be imported in an isolated sub-interpreter: cffi modules do not support them. "
-                          "Import it in the main interpreter, or use processes.") from e
+        raise ImportError(
+            "shmipc cannot be imported in an isolated sub-interpreter: cffi modules do not support them. "
+            "Import it in the main interpreter, or use processes."
+        ) from e
     raise
 
 from . import _errors
@@ -42,7 +44,7 @@ def _load_handle() -> Any:
 Handle: Any = _load_handle().Handle
 
 CODES: Dict[int, str] = {
-    getattr(lib, name): name[len("SHMIPC_"):]
+    getattr(lib, name): name[len("SHMIPC_") :]
     for name in dir(lib)
     if name.startswith("SHMIPC_E") and isinstance(getattr(lib, name), int) and getattr(lib, name) < 0
 }
@@ -72,7 +74,9 @@ def timeout_ns(timeout: Optional[float]) -> int:
         if timeout > 0:
             return min(math.ceil(timeout * 1e9), 2**62) if timeout < 4e9 else FOREVER
     except TypeError:
-        raise _errors.SHMTypeError("timeout is seconds as a number, or None to wait for ever, not %r" % (timeout,)) from None
+        raise _errors.SHMTypeError(
+            "timeout is seconds as a number, or None to wait for ever, not %r" % (timeout,)
+        ) from None
     raise _errors.SHMValueError("timeout is %r: give seconds from 0 up, or None to wait for ever" % (timeout,))
 
 
@@ -103,7 +107,7 @@ def name_bytes(name: Any) -> bytes:
         raise _errors.SHMValueError("the name %r is not valid Unicode: %s" % (name, e)) from None
 
 
-# ---- contexts: one for each directory and process, opened when first needed --------------------------------------------
+# ---- contexts: one for each directory and process, opened when first needed ----
 
 _lock = threading.Lock()
 _contexts: Dict[Tuple[int, Optional[bytes]], Any] = {}
@@ -134,7 +138,11 @@ def _open_context(directory: Optional[bytes]) -> Any:
     rc = lib.shmipc_ctx_open(out, cfg)
     if rc:
         raise make_error(rc, ffi.string(error_text).decode(errors="replace"), "opening the shared-memory directory")
-    log.debug("opened %s as life %d", ffi.string(lib.shmipc_ctx_dir(out[0])).decode(errors="replace"), lib.shmipc_ctx_life(out[0]))
+    log.debug(
+        "opened %s as life %d",
+        ffi.string(lib.shmipc_ctx_dir(out[0])).decode(errors="replace"),
+        lib.shmipc_ctx_life(out[0]),
+    )
     return out[0]
 
 

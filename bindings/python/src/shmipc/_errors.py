@@ -1,17 +1,17 @@
 """Exceptions. One root, SHMError; each also inherits the built-in that callers expect, so `except TimeoutError` works.
 
-    SHMError
-      SHMConnectionError      (ConnectionError)   no such channel, other options, other pattern, peer dead, opened before a fork
-        SHMPermissionError    (PermissionError)   the directory or a file belongs to somebody else, or lets others in
-      SHMTimeoutError         (TimeoutError)
-      SHMBufferFullError                          the queue stayed full
-      SHMSerializationError                       cannot be encoded or decoded; SerializationError is the same class
-      SHMMessageSizeError     (ValueError)        longer than max_message, or than the buffer given
-      SHMValueError           (ValueError)        an argument is out of its range
-      SHMTypeError            (TypeError)         an argument is of the wrong type
-      SHMStateError           (RuntimeError)      the call does not fit what the socket is doing
-        SHMClosedError                            used after close()
-      MemoryFullError         (MemoryError)       the shared-memory file system, or this process's memory, is full
+SHMError
+  SHMConnectionError      (ConnectionError)   no such channel, other options or pattern, peer dead, forked
+    SHMPermissionError    (PermissionError)   the directory or a file belongs to somebody else, or lets others in
+  SHMTimeoutError         (TimeoutError)
+  SHMBufferFullError                          the queue stayed full
+  SHMSerializationError                       cannot be encoded or decoded; SerializationError is the same class
+  SHMMessageSizeError     (ValueError)        longer than max_message, or than the buffer given
+  SHMValueError           (ValueError)        an argument is out of its range
+  SHMTypeError            (TypeError)         an argument is of the wrong type
+  SHMStateError           (RuntimeError)      the call does not fit what the socket is doing
+    SHMClosedError                            used after close()
+  MemoryFullError         (MemoryError)       the shared-memory file system, or this process's memory, is full
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ CLASSES: Dict[str, Type[SHMError]] = {
 ADVICE = {
     "ECLOSED": "the socket was closed; open a new one",
     "EFORKED": "the socket was opened before a fork; open a new one in the child",
-    "ENOSPC": "the shared-memory file system is full: remove what is not needed, or enlarge it (mount -o remount,size=...)",
+    "ENOSPC": "the shared-memory file system is full: remove what is not needed, or mount it larger (-o remount,size=...)",
     "EPEERDEAD": "the peer died before it answered; the request is not executed again, send it again if that is safe",
     "ETABLE": "a table in shared memory is full: open the channel with more capacity, or close sockets",
     "ENFILE": "no file descriptor is left: close some, or raise the limit (ulimit -n)",
@@ -100,7 +100,7 @@ ADVICE = {
 
 
 def error(name: Optional[str], code: int, text: str) -> SHMError:
-    """The exception for a code of the C library; `name` as in SHMIPC_ENAME. All that is not listed is about connecting."""
+    """The exception for a code of the C library, SHMIPC_ and `name`. What is not listed is about connecting."""
     e = CLASSES.get(name or "EOS", SHMConnectionError)(text)
     e.code = code
     return e

@@ -38,10 +38,17 @@ ROLES = {1: "Publisher", 2: "Subscriber", 3: "Pusher", 4: "Puller", 5: "Requeste
 class Loan:
     """Room in shared memory, to be written in place: `with pub.loan((480, 640, 3), "uint8") as image: image[:] = ...`.
 
-    Sent when the block ends, or discarded when it raises. After that the memory belongs to the channel: do not keep it."""
+    Sent when the block ends, discarded when it raises. Then the memory belongs to the channel: do not keep it."""
 
     def __init__(self, socket: "Socket", header: bytes, nbytes: int, tag: int, shape: Any, dtype: Any) -> None:
-        self._socket, self._header, self._nbytes, self._tag, self._shape, self._dtype = socket, header, nbytes, tag, shape, dtype
+        self._socket, self._header, self._nbytes, self._tag, self._shape, self._dtype = (
+            socket,
+            header,
+            nbytes,
+            tag,
+            shape,
+            dtype,
+        )
         self._loan = ffi.new("shmipc_loan *")
 
     def __enter__(self) -> Any:
@@ -52,8 +59,8 @@ class Loan:
             raise s._error(rc, "loan")
         buffer = ffi.buffer(self._loan.data, size)
         if self._header:
-            buffer[0:len(self._header)] = self._header
-        room = memoryview(buffer)[len(self._header):]
+            buffer[0 : len(self._header)] = self._header
+        room = memoryview(buffer)[len(self._header) :]
         if self._dtype is None:
             return room
         np = _codecs._need("numpy")
@@ -61,7 +68,7 @@ class Loan:
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         s = self._socket
-        with s._locked() as at:
+        with s._locked():
             if kind is None:
                 self._loan.len = len(self._header) + self._nbytes
                 self._loan.tag = self._tag
@@ -141,8 +148,16 @@ class Socket:
     _open: Any = None
     _h: Any = None
 
-    def __init__(self, name: str, *, codec: Codec = "pickle", directory: Optional[str] = None,
-                 timeout_connect: Optional[float] = None, topics: Optional[Iterable[Topic]] = None, **options: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        codec: Codec = "pickle",
+        directory: Optional[str] = None,
+        timeout_connect: Optional[float] = None,
+        topics: Optional[Iterable[Topic]] = None,
+        **options: int,
+    ) -> None:
         self._name = name
         encoded = _core.name_bytes(name)
         self._encode = _codecs.encoder(codec)
@@ -150,7 +165,9 @@ class Socket:
         connect_ns = 0 if timeout_connect is None else max(timeout_ns(timeout_connect), 1)
         self._ctx = _core.context(directory)
         cfg, keep = _config(encoded, topics, options)
-        fail = functools.partial(_raise, type(self).__name__, name)  # not a method: a socket that is dropped closes at once
+        fail = functools.partial(
+            _raise, type(self).__name__, name
+        )  # not a method: a socket that is dropped closes at once
         self._h = _core.Handle(_number(self._ctx), fail, threading.main_thread().ident or 0)
         stop, stop_arg = self._h.stop()
         cfg.stop, cfg.stop_arg = ffi.cast("int (*)(void *)", stop), ffi.cast("void *", stop_arg)
@@ -187,8 +204,10 @@ class Socket:
         return _core.make_error(code, _core.detail(self._ctx), self._what(operation))
 
     def _timed_out(self, operation: str, timeout: Optional[float]) -> _errors.SHMTimeoutError:
-        return _errors.SHMTimeoutError("%s: nothing within %s s: is the other side running, and on the same name and directory?"
-                                       % (self._what(operation), timeout))
+        return _errors.SHMTimeoutError(
+            "%s: nothing within %s s: is the other side running, and on the same name and directory?"
+            % (self._what(operation), timeout)
+        )
 
     def _locked(self) -> _Locked:
         return _Locked(self._h)
@@ -206,7 +225,7 @@ class Socket:
         return bool(self._h.closed())
 
     def close(self) -> None:
-        """Gives up the socket; may be called twice. Never loses what was sent. Views stay valid until they are dropped."""
+        """Gives up the socket; may be called twice. Loses nothing that was sent; views stay valid until dropped."""
         if self._aio is not None:
             self._aio.close()
             self._aio = None
@@ -214,8 +233,8 @@ class Socket:
             log.debug("%r closed", self)
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when a message comes, for select, epoll and event loops. Call arm() before each
-        sleep on it, and sleep at most 50 ms or so: a peer that is killed at the wrong moment can lose one notice."""
+        """A descriptor that becomes readable when a message comes, for select, epoll and event loops. Call arm() before
+        each sleep on it, and sleep at most 50 ms or so: a peer killed at the wrong moment can lose one notice."""
         with self._locked() as s:
             fd: int = lib.shmipc_fd(s)
         if fd < 0:
@@ -256,8 +275,21 @@ class Socket:
             rc = lib.shmipc_socket_get_stats(s, st)
         if rc:
             raise self._error(rc, "stats")
-        names = ("sent", "received", "bytes_sent", "bytes_received", "dropped", "errors", "waits", "queued", "high_water",
-                 "depth", "max_message", "memory", "peers")
+        names = (
+            "sent",
+            "received",
+            "bytes_sent",
+            "bytes_received",
+            "dropped",
+            "errors",
+            "waits",
+            "queued",
+            "high_water",
+            "depth",
+            "max_message",
+            "memory",
+            "peers",
+        )
         result = {name: int(getattr(st, name)) for name in names}
         result["capacity"] = result["depth"]
         return result
@@ -299,7 +331,9 @@ def _config(name: bytes, topics: Optional[Iterable[Topic]], options: Dict[str, i
     cfg.name_len = len(name)
     for key, value in options.items():
         if not isinstance(value, int) or (value < 0 and key != "linger_ns"):
-            raise _errors.SHMValueError("%s is %r: give a number from 0 up, 0 or nothing for the default" % (key, value))
+            raise _errors.SHMValueError(
+                "%s is %r: give a number from 0 up, 0 or nothing for the default" % (key, value)
+            )
         try:
             setattr(cfg, key, value)
         except OverflowError:
@@ -312,7 +346,7 @@ def _config(name: bytes, topics: Optional[Iterable[Topic]], options: Dict[str, i
     return cfg, (texts, array)
 
 
-# ---- sending -----------------------------------------------------------------------------------------------------------
+# ---- sending ----
 
 
 class _Sender(Socket):
@@ -342,8 +376,12 @@ class _Sender(Socket):
         self._check_every = max(st["depth"] // 10, 1)
         if not self._warned and st["queued"] * 10 >= st["depth"] * 9 > 0:
             self._warned = True
-            log.warning("%s: the queue holds %d of %d messages: read faster, add readers, or open it with more depth",
-                        self._what("send"), st["queued"], st["depth"])
+            log.warning(
+                "%s: the queue holds %d of %d messages: read faster, add readers, or open it with more depth",
+                self._what("send"),
+                st["queued"],
+                st["depth"],
+            )
 
     def _batch(self, items: Iterable[Tuple[int, Any]], wait_ns: int) -> int:
         batch = []
@@ -362,14 +400,16 @@ class _Sender(Socket):
         np = _codecs._need("numpy")
         kind, dims = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
         if kind.hasobject or any(n < 0 for n in dims):
-            raise _errors.SHMValueError("loan%r: dimensions count from 0, and the dtype must not hold Python objects" % ((shape, dtype),))
+            raise _errors.SHMValueError(
+                "loan%r: dimensions count from 0, and the dtype must not hold Python objects" % ((shape, dtype),)
+            )
         nbytes = kind.itemsize
         for n in dims:
             nbytes *= n
         return Loan(self, _codecs.numpy_header(np, kind, dims, "C"), nbytes, _codecs.NUMPY, dims, kind)
 
 
-# ---- receiving ---------------------------------------------------------------------------------------------------------
+# ---- receiving ----
 
 
 class _Receiver(Socket):
@@ -392,10 +432,10 @@ class _Receiver(Socket):
         return memoryview(ffi.buffer(held, length)).toreadonly()
 
     def recv(self, timeout: Optional[float] = None, default: Any = None, copy: bool = True) -> Any:
-        """The next message. After `timeout` seconds (None: never, 0: at once) `default`, or SHMTimeoutError if that is RAISE.
+        """The next message. After `timeout` seconds (None: never, 0: at once) `default`; if that is RAISE, an error.
 
-        copy=False gives arrays and bytes as read-only views of shared memory where that is possible; a view is valid until
-        you drop it, whatever happens to the socket."""
+        copy=False gives arrays and bytes as read-only views of shared memory where that is possible; a view is valid
+        until you drop it, whatever happens to the socket."""
         got = self._h.recv(-1 if timeout is None else timeout_ns(timeout), not copy)
         if got is None:
             if default is RAISE:
@@ -414,8 +454,8 @@ class _Receiver(Socket):
         return bytes(payload) if copy else payload
 
     def recv_into(self, buffer: Any, timeout: Optional[float] = None, default: Any = None) -> Any:
-        """Copies the payload of the next message into a writable buffer: how many bytes. SHMMessageSizeError if the buffer
-        is too small: the message stays."""
+        """Copies the payload of the next message into a writable buffer: how many bytes. SHMMessageSizeError if it is
+        too small: the message stays."""
         try:
             at = ffi.from_buffer(buffer, require_writable=True)
         except (TypeError, BufferError) as e:
@@ -463,7 +503,7 @@ class _BatchReceiver(_Receiver):
         return [self._take(got, True) for got in self._h.recv_many(n, timeout_ns(timeout))]
 
 
-# ---- PUB/SUB -----------------------------------------------------------------------------------------------------------
+# ---- PUB/SUB ----
 
 
 class Publisher(_Sender):
@@ -473,9 +513,19 @@ class Publisher(_Sender):
 
     _open = staticmethod(lib.shmipc_pub_open)
 
-    def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, codec: Codec = "pickle",
-                 capacity: int = 0, directory: Optional[str] = None) -> None:
-        super().__init__(name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity)
+    def __init__(
+        self,
+        name: str,
+        *,
+        depth: int = 0,
+        max_message: int = 0,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
+        super().__init__(
+            name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity
+        )
 
     def send(self, data: Any, *, topic: Optional[Topic] = None) -> bool:
         """Publishes an object. True."""
@@ -500,15 +550,32 @@ class Subscriber(_BatchReceiver):
     """Receives what is published from now on; history=N begins with the last N messages of each living publisher.
 
     latest=True: always the newest only. topics: only messages whose topic begins with one of these.
-    timeout_connect: SHMConnectionError if no publisher is there within so many seconds; by default it may come later."""
+    timeout_connect: SHMConnectionError if no publisher is there within so many seconds; else it may come later."""
 
     _open = staticmethod(lib.shmipc_sub_open)
 
-    def __init__(self, name: str, *, timeout_connect: Optional[float] = None, latest: bool = False, history: int = 0,
-                 topics: Optional[Iterable[Topic]] = None, codec: Codec = "pickle", capacity: int = 0,
-                 directory: Optional[str] = None) -> None:
-        super().__init__(name, codec=codec, directory=directory, timeout_connect=timeout_connect, topics=topics,
-                         latest=int(latest), history=history, capacity=capacity)
+    def __init__(
+        self,
+        name: str,
+        *,
+        timeout_connect: Optional[float] = None,
+        latest: bool = False,
+        history: int = 0,
+        topics: Optional[Iterable[Topic]] = None,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
+        super().__init__(
+            name,
+            codec=codec,
+            directory=directory,
+            timeout_connect=timeout_connect,
+            topics=topics,
+            latest=int(latest),
+            history=history,
+            capacity=capacity,
+        )
 
     def _take(self, got: Any, copy: bool) -> Any:
         if not self._warned:
@@ -522,8 +589,12 @@ class Subscriber(_BatchReceiver):
         self._unchecked = 0
         if self.missed:
             self._warned = True
-            log.warning("%s: messages were overwritten before they were read, %d so far: read faster, or let publishers open "
-                        "with more depth", self._what("recv"), self.missed)
+            log.warning(
+                "%s: messages were overwritten before they were read, %d so far: read faster, or let publishers open "
+                "with more depth",
+                self._what("recv"),
+                self.missed,
+            )
 
     @property
     def missed(self) -> int:
@@ -531,7 +602,7 @@ class Subscriber(_BatchReceiver):
         return self.stats()["dropped"]
 
 
-# ---- PUSH/PULL ---------------------------------------------------------------------------------------------------------
+# ---- PUSH/PULL ----
 
 
 class Pusher(_Sender):
@@ -542,14 +613,30 @@ class Pusher(_Sender):
     _open = staticmethod(lib.shmipc_push_open)
     _check_every = 0
 
-    def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, linger: float = 30.0, codec: Codec = "pickle",
-                 capacity: int = 0, directory: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        depth: int = 0,
+        max_message: int = 0,
+        linger: float = 30.0,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
         linger_ns = timeout_ns(linger) or -1
-        super().__init__(name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity,
-                         linger_ns=linger_ns)
+        super().__init__(
+            name,
+            codec=codec,
+            directory=directory,
+            depth=depth,
+            max_message=max_message,
+            capacity=capacity,
+            linger_ns=linger_ns,
+        )
 
     def send(self, data: Any, *, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """True when handed over. When the queue is full: waits; after `timeout` SHMBufferFullError; with block=False, False."""
+        """True when handed over. Waits while the queue is full; after `timeout` SHMBufferFullError; block=False: False."""
         tag, payload = self._encode(data)
         return self._push(payload, tag, block, timeout)
 
@@ -566,8 +653,10 @@ class Pusher(_Sender):
         raise self._full(timeout)
 
     def _full(self, timeout: Optional[float]) -> _errors.SHMBufferFullError:
-        return _errors.SHMBufferFullError("%s: the queue stayed full for %s s: add pullers, or open it with more depth"
-                                          % (self._what("send"), timeout))
+        return _errors.SHMBufferFullError(
+            "%s: the queue stayed full for %s s: add pullers, or open it with more depth"
+            % (self._what("send"), timeout)
+        )
 
     def send_many(self, items: Iterable[Any], *, timeout: Optional[float] = None) -> int:
         """Sends several with few wake-ups: how many were handed over before the timeout."""
@@ -586,10 +675,26 @@ class Puller(_BatchReceiver):
 
     _open = staticmethod(lib.shmipc_pull_open)
 
-    def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, timeout_connect: Optional[float] = None,
-                 codec: Codec = "pickle", capacity: int = 0, directory: Optional[str] = None) -> None:
-        super().__init__(name, codec=codec, directory=directory, timeout_connect=timeout_connect, depth=depth,
-                         max_message=max_message, capacity=capacity)
+    def __init__(
+        self,
+        name: str,
+        *,
+        depth: int = 0,
+        max_message: int = 0,
+        timeout_connect: Optional[float] = None,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
+        super().__init__(
+            name,
+            codec=codec,
+            directory=directory,
+            timeout_connect=timeout_connect,
+            depth=depth,
+            max_message=max_message,
+            capacity=capacity,
+        )
 
     def take(self, timeout: Optional[float] = None, default: Any = None) -> Any:
         """The next Item, which goes to another puller if this process dies before it is released."""
@@ -601,7 +706,7 @@ class Puller(_BatchReceiver):
         return Item(self, *got)
 
 
-# ---- REQ/REP -----------------------------------------------------------------------------------------------------------
+# ---- REQ/REP ----
 
 
 class Requester(_Sender, _Receiver):
@@ -610,10 +715,26 @@ class Requester(_Sender, _Receiver):
     _open = staticmethod(lib.shmipc_req_open)
     _check_every = 0
 
-    def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, timeout_connect: Optional[float] = None,
-                 codec: Codec = "pickle", capacity: int = 0, directory: Optional[str] = None) -> None:
-        super().__init__(name, codec=codec, directory=directory, timeout_connect=timeout_connect, depth=depth,
-                         max_message=max_message, capacity=capacity)
+    def __init__(
+        self,
+        name: str,
+        *,
+        depth: int = 0,
+        max_message: int = 0,
+        timeout_connect: Optional[float] = None,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
+        super().__init__(
+            name,
+            codec=codec,
+            directory=directory,
+            timeout_connect=timeout_connect,
+            depth=depth,
+            max_message=max_message,
+            capacity=capacity,
+        )
 
     def send(self, data: Any, *, timeout: Optional[float] = None) -> bool:
         """Sends the request; waits while the queue is full."""
@@ -627,11 +748,12 @@ class Requester(_Sender, _Receiver):
     def _ask(self, payload: Any, tag: int, timeout: Optional[float]) -> bool:
         if self._put(payload, tag, -1 if timeout is None else timeout_ns(timeout)):
             return True
-        raise _errors.SHMBufferFullError("%s: the queue of requests stayed full for %s s: add repliers"
-                                         % (self._what("send"), timeout))
+        raise _errors.SHMBufferFullError(
+            "%s: the queue of requests stayed full for %s s: add repliers" % (self._what("send"), timeout)
+        )
 
     def request(self, data: Any, timeout: Optional[float] = 5.0) -> Any:
-        """Sends and receives. SHMTimeoutError when no reply comes in time: the next request gets its own reply all the same."""
+        """Sends and receives. SHMTimeoutError when no reply comes in time; the next request gets its own all the same."""
         tag, payload = self._encode(data)
         wait_ns = -1 if timeout is None else timeout_ns(timeout)
         start = time.monotonic_ns()
@@ -663,14 +785,24 @@ class Requester(_Sender, _Receiver):
 
 
 class Replier(_Sender, _Receiver):
-    """Receives a request, then sends its reply. Several repliers may share a name; a request that a replier dies over is
-    not executed again."""
+    """Receives a request, then sends its reply. Several repliers may share a name; a request that a replier dies over
+    is not executed again."""
 
     _open = staticmethod(lib.shmipc_rep_open)
 
-    def __init__(self, name: str, *, depth: int = 0, max_message: int = 0, codec: Codec = "pickle", capacity: int = 0,
-                 directory: Optional[str] = None) -> None:
-        super().__init__(name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity)
+    def __init__(
+        self,
+        name: str,
+        *,
+        depth: int = 0,
+        max_message: int = 0,
+        codec: Codec = "pickle",
+        capacity: int = 0,
+        directory: Optional[str] = None,
+    ) -> None:
+        super().__init__(
+            name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity
+        )
 
     def recv(self, timeout: Optional[float] = None, default: Any = None, copy: bool = True) -> Any:
         """The next request, always copied: its memory is the replier's only until the reply is sent."""
