@@ -1,4 +1,4 @@
-"""Every test has a directory of its own, leaves nothing in it, and is reported under the statement it is named after."""
+"""Every test has a directory of its own, leaves nothing in it, and is reported under the statement it is named for."""
 
 import json
 import os

@@ -6,7 +6,7 @@
 
 With bit 7 set the payload is read in place, so that an array is copied once, or not at all (copy=False):
 
-    0x81    u32 count of buffers, u32 0, u64 length of the pickle, for each buffer u64 offset, u64 length; the pickle; the
+    0x81    u32 count of buffers, u32 0, u64 length of the pickle, u64 offset and u64 length of each; the pickle; the
             buffers, each at a multiple of 64
     0x82    u8 version 1, u8 order ('C' or 'F'), u8 dimensions, u8 0, u32 offset of the data (a multiple of 64), u64
             length of the dtype, u64 for each dimension; the dtype as text; the data
@@ -258,7 +258,7 @@ def _decode(tag: int, payload: Any, custom: Optional[Callable[[bytes], Any]], co
     if tag == CUSTOM and custom is not None:
         return custom(bytes(payload))
     raise _errors.SHMSerializationError(
-        "the message was encoded by %s, which this socket does not know: open it with the sender's codec=(encode, decode)"
+        "the message was encoded by %s, unknown to this socket: open it with the sender's codec=(encode, decode)"
         % NAMES.get(tag, "an unknown codec (tag %d)" % tag)
     )
 

@@ -636,7 +636,7 @@ class Pusher(_Sender):
         )
 
     def send(self, data: Any, *, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """True when handed over. Waits while the queue is full; after `timeout` SHMBufferFullError; block=False: False."""
+        """True when handed over. Waits while it is full; after `timeout` SHMBufferFullError; block=False: False."""
         tag, payload = self._encode(data)
         return self._push(payload, tag, block, timeout)
 
@@ -753,7 +753,7 @@ class Requester(_Sender, _Receiver):
         )
 
     def request(self, data: Any, timeout: Optional[float] = 5.0) -> Any:
-        """Sends and receives. SHMTimeoutError when no reply comes in time; the next request gets its own all the same."""
+        """Sends and receives. SHMTimeoutError when no reply comes in time; the next request still gets its own."""
         tag, payload = self._encode(data)
         wait_ns = -1 if timeout is None else timeout_ns(timeout)
         start = time.monotonic_ns()
