@@ -104,13 +104,13 @@ typedef struct shmipc_aead {
 /* What the channel fixes (its first owner decides; 0 adopts the channel's or the default; another value than the
  * channel's is SHMIPC_EMISMATCH): depth, max_message, sealed or not. All else is this socket's own. */
 typedef struct shmipc_socket_config {
-    uint32_t depth; /* messages kept, rounded up to a power of two; PUB 64, PUSH 1024, REQ 256, at most 2^15 */
+    uint32_t depth; /* messages kept, rounded up to a power of two, 4 .. 2^15; PUB 64, PUSH 1024, REQ 256 */
     uint32_t history;          /* SUB: begin with the last N messages of each living publisher                       */
-    uint64_t max_message;      /* bytes; 16 MiB, at most 2^31 - 4096; memory only for what is sent                    */
+    uint64_t max_message;      /* bytes; 16 MiB, at most 2^31 - 4097; memory only for what is sent                    */
     uint64_t max_memory;       /* what a new channel may ever use; 8 GiB (512 MiB in 32-bit processes)              */
     int64_t connect_ns;        /* wait so long for a living peer, then SHMIPC_ENOENT; 0: do not ask for one           */
     int64_t linger_ns;         /* PUSH: how long unread messages outlive everybody; 0: 30 s, negative: not at all     */
-    uint32_t capacity;         /* sockets that a new channel may have at once; 256, at most 4096                      */
+    uint32_t capacity;         /* sockets that a new channel may have at once; 256, at most 4095                      */
     uint32_t latest;           /* SUB: 1: always the newest message only                                             */
     uint32_t wait;             /* SHMIPC_WAIT_...                                                                    */
     uint32_t interruptible;    /* 1: a signal ends a wait with SHMIPC_EINTR                                          */
@@ -189,7 +189,8 @@ SHMIPC_API int shmipc_req_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
 SHMIPC_API int shmipc_rep_open(shmipc_socket **out, shmipc_ctx *ctx, const char *name, const shmipc_socket_config *cfg);
 
 /* Gives up the socket and sets *s to NULL. Never waits. What was sent stays for those who are there; what a PULL took
- * and a REP received and did not answer is as if this process had died. Views stay valid until they are released. */
+ * and a REP received and did not answer is as if this process had died. Views stay valid until they are released, or
+ * the context is closed; what a PULL has in view is over, and redelivered, only then. */
 SHMIPC_API void shmipc_close(shmipc_socket **s);
 
 /* PUB: never waits, never fails for its subscribers' sake; where memory is short, old large messages go first. PUSH and
@@ -212,7 +213,7 @@ SHMIPC_API int shmipc_loan_discard(shmipc_loan *loan);
 
 /* Copies the next message to buf. SHMIPC_ETIMEDOUT. SHMIPC_EMSGSIZE: longer than cap; it stays (shmipc_take shows it).
  * REQ: the reply; SHMIPC_ESTATE without a request, SHMIPC_EPEERDEAD if the replier died over it, SHMIPC_ETIMEDOUT
- * leaves the request pending. REP: the request, which is to be answered. */
+ * leaves the request pending. REP: the request, which is to be answered; SHMIPC_ESTATE until it is. */
 SHMIPC_API int shmipc_recv(shmipc_socket *s, void *buf, size_t cap, size_t *len, int64_t timeout_ns);
 /* The same, with all that is known of the message; msg->data points to buf. */
 SHMIPC_API int shmipc_recv_msg(shmipc_socket *s, void *buf, size_t cap, shmipc_msg *msg, int64_t timeout_ns);
@@ -244,7 +245,8 @@ enum { SHMIPC_POLL_IN = 1, SHMIPC_POLL_OUT = 2 };
 
 typedef struct shmipc_poll_item {
     shmipc_socket *socket;
-    uint32_t events;          /* POLL_IN: recv would give something; POLL_OUT: send would not find it full            */
+    uint32_t events;          /* POLL_IN: something to receive, which may turn out to be unwanted (a topic, a request
+                                 given up): receive with timeout 0. POLL_OUT: send would not find it full             */
     uint32_t ready;           /* those of them that hold                                                             */
 } shmipc_poll_item;
 
@@ -2711,7 +2713,7 @@ SHMIPC_API int shmipc_send_many(shmipc_socket *s, const shmipc_item *items, uint
     uint64_t bytes = 0;
     uint32_t i = 0;
     int rc = shmipc__socket_usable(s);
-    if (rc || !items || count == 0 || count > 0x7fffffff) return rc ? rc : SHMIPC_EINVAL;
+    if (rc || (!items && count) || count > 0x7fffffff) return rc ? rc : SHMIPC_EINVAL;
     if (s->role != SHMIPC_PUB && s->role != SHMIPC_PUSH) return shmipc__wrong_role(s, "a batch");
     for (i = 0; i < count && !rc; i++) {
         shmipc__parts p;
@@ -2730,7 +2732,7 @@ SHMIPC_API int shmipc_send_many(shmipc_socket *s, const shmipc_item *items, uint
         if (rc) break;
         bytes += items[i].len;
     }
-    if (!i) return rc;
+    if (!i) return rc; /* 0 of 0 */
     shmipc__count_sent(s, i, bytes);
     shmipc__socket_ring(s, &s->channel->in, s->role == SHMIPC_PUB ? SHMIPC__WAKE_ALL : i);
     return (int)i;
@@ -2760,9 +2762,9 @@ SHMIPC_API int shmipc_loan_open(shmipc_socket *s, size_t len, shmipc_loan *loan)
     if (s->loaned)
         return shmipc__fail(s->ctx, SHMIPC_ESTATE, "a loan of \"%s\" is open: commit or discard it first",
                             s->segment->name);
-    if (len > s->max_message) return shmipc__too_long(s, len);
     if (s->role == SHMIPC_REP && !s->pending.data)
         return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer", s->segment->name);
+    if (len > s->max_message) return shmipc__too_long(s, len);
     memset(&l, 0, sizeof l);
     l.socket = s;
     l.len = l.room = len;

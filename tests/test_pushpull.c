@@ -148,6 +148,7 @@ TEST(S38_batches_and_tags)
         items[i].len = i == 3 ? 0 : i == 4 ? 3 : 8;
         items[i].tag = (uint32_t)i + 0xfffe00;
     }
+    CHECK_EQ(shmipc_send_many(push, NULL, 0, 0), 0);
     CHECK_EQ(shmipc_send_many(push, items, 20, 0), 16); /* as many as there is room for */
     CHECK_EQ(shmipc_send_many(push, items + 16, 4, 0), SHMIPC_EFULL);
     n = shmipc_recv_many(pull, buf, sizeof buf, msgs, 10, 0);

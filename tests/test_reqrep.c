@@ -334,7 +334,7 @@ TEST(S41_full_request_queue)
 TEST(S36_state_errors)
 {
     shmipc_ctx *ctx = world_begin();
-    shmipc_socket *req = opened(ctx, SHMIPC_REQ, "r", NULL), *rep = opened(ctx, SHMIPC_REP, "r", NULL);
+    shmipc_socket *req = opened(ctx, SHMIPC_REQ, "r", NULL), *rep = opened(ctx, SHMIPC_REP, "r", NULL), *lone;
     shmipc_loan loan;
     uint64_t i;
     CHECK_EQ(send_id(rep, 1, 0), SHMIPC_ESTATE);
@@ -349,11 +349,19 @@ TEST(S36_state_errors)
         CHECK_EQ(send_id(rep, 9, 0), SHMIPC_ESTATE); /* answered already */
         CHECK_EQ(recv_id(req, SOON), 1000000 + (int64_t)i);
         CHECK_EQ(recv_id(req, SOON), SHMIPC_ESTATE);
+        CHECK_EQ(send_id(req, 99, 0), SHMIPC_OK);
+        CHECK_EQ(shmipc_abandon(req), SHMIPC_OK);
+        CHECK_EQ(shmipc_abandon(req), SHMIPC_OK); /* nothing to give up is no error */
+        CHECK_EQ(recv_id(req, 0), SHMIPC_ESTATE);
+        CHECK_EQ(recv_id(rep, 0), SHMIPC_ETIMEDOUT); /* nor is it carried out */
+        CHECK_EQ(shmipc_abandon(rep), SHMIPC_ESTATE);
     }
-    if (shmipc_loan_open(rep, 10, &loan) == SHMIPC_OK) { /* room may be had before; an answer is refused */
-        CHECK_EQ(shmipc_loan_commit(&loan, 0), SHMIPC_ESTATE);
-        CHECK_EQ(shmipc_loan_discard(&loan), SHMIPC_OK);
-    }
+    CHECK_EQ(shmipc_loan_open(rep, 10, &loan), SHMIPC_ESTATE);
+    lone = opened(ctx, SHMIPC_REP, "nobody/asks", NULL); /* nor where nobody has decided on the channel's parameters */
+    CHECK_EQ(send_id(lone, 1, 0), SHMIPC_ESTATE);
+    CHECK_EQ(shmipc_loan_open(lone, 10, &loan), SHMIPC_ESTATE);
+    CHECK_EQ(recv_id(lone, 0), SHMIPC_ETIMEDOUT);
+    shmipc_close(&lone);
     CHECK_EQ(send_id(req, 7, 0), SHMIPC_OK);
     CHECK_EQ(recv_id(rep, SOON), 7);
     answer(rep, 7);

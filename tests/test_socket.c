@@ -1068,6 +1068,39 @@ TEST(S12_signals_end_a_wait_only_if_asked_to)
     world_end(ctx);
 }
 
+static int stop_after(void *arg) { return ++*(int *)arg >= 3; }
+
+TEST(S12_a_wait_can_be_stopped)
+{
+    shmipc_ctx *ctx = world_begin();
+    int p, strategy;
+    COVERS("I6");
+    for (p = 0; p < PAIRS; p++) {
+        for (strategy = SHMIPC_WAIT_ADAPTIVE; strategy <= SHMIPC_WAIT_SLEEP; strategy++) {
+            shmipc_socket_config cfg = options();
+            shmipc_poll_item item;
+            int asked = 0;
+            both c;
+            cfg.wait = (uint32_t)strategy;
+            cfg.stop = stop_after;
+            cfg.stop_arg = &asked;
+            c = open_both(ctx, p, "stop", &cfg);
+            asked = 0;
+            CHECK_EQ(recv_id(c.b, -1), SHMIPC_EINTR);
+            CHECK_EQ(asked, 3);
+            memset(&item, 0, sizeof item);
+            item.socket = c.b;
+            item.events = SHMIPC_POLL_IN;
+            asked = 0;
+            CHECK_EQ(shmipc_poll(&item, 1, -1), SHMIPC_EINTR);
+            CHECK_EQ(asked, 3);
+            exchange(&c, 3);
+            close_both(&c);
+        }
+    }
+    world_end(ctx);
+}
+
 static int64_t cpu_ns(void)
 {
     struct rusage u;
