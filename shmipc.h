@@ -5722,6 +5722,7 @@ typedef struct shmipc__waiter {
     shmipc__alive_fn alive; /* may be NULL */
     void *alive_arg;
     int64_t spin_ns, probed_ns;
+    int64_t slice_ns; /* how long it sleeps at most without looking; who has waited long may take more */
 } shmipc__waiter;
 
 SHMIPC__UNUSED static int shmipc__waiter_open(shmipc__waiter *w, shmipc__bells bells, uint64_t life,
@@ -5735,6 +5736,7 @@ SHMIPC__UNUSED static int shmipc__waiter_open(shmipc__waiter *w, shmipc__bells b
     w->alive_arg = alive_arg;
     w->spin_ns = SHMIPC__SPIN_NS;
     w->probed_ns = 0;
+    w->slice_ns = SHMIPC__SLICE_NS;
     return shmipc__bell_claim(bells, life, &w->id);
 }
 
@@ -5758,7 +5760,7 @@ static int shmipc__wait_probe(shmipc__waiter *w, shmipc__wait_item *items, uint3
 {
     uint32_t i, k;
     int found = 0;
-    if (now - w->probed_ns < SHMIPC__SLICE_NS) return 0;
+    if (now - w->probed_ns < w->slice_ns) return 0;
     w->probed_ns = now;
     for (i = 0; w->alive && i < n; i++) {
         shmipc__wait_item *it = &items[i];
@@ -5804,7 +5806,7 @@ static int shmipc__wait_sleep(shmipc__waiter *w, shmipc__wait_item *items, uint3
 {
     shmipc__bell *bell = &w->bells.at[w->id];
     uint32_t i, armed = shmipc__load_relaxed_u32(&bell->word);
-    int64_t left = w->probed_ns + SHMIPC__SLICE_NS - now;
+    int64_t left = w->probed_ns + w->slice_ns - now;
     int rc, found;
     w->rung = 0;
     if (!(armed & 1)) shmipc__store_relaxed_u32(&bell->word, ++armed);

@@ -413,6 +413,7 @@ struct shmipc_socket {
     int has_waiter, probes;
     int post; /* the descriptor of shmipc_fd, or -1 */
     uint32_t post_bell;
+    uint32_t idle;  /* slices in a row that brought nothing */
     uint32_t swept; /* where the next sweep of a few begins */
     int64_t swept_ns;
     shmipc_aead aead;
@@ -651,14 +652,14 @@ static void shmipc__queue_plan(uint32_t depth, uint32_t capacity, uint32_t polic
     c->policy = policy;
 }
 
-/* In chunk c of a queue: the word that names its block; beside it the length of what is in there. */
+/* In a chunk: the word that names its block; a lane's lies in the line of the chunk's head, with the length beside it. */
 SHMIPC__INLINE uint64_t *shmipc__queue_nook(const shmipc_queue *q, uint32_t c)
 {
     return shmipc__queue_chunk(q, c) + 2 + SHMIPC__QUEUE_NOOK / 8;
 }
 SHMIPC__INLINE uint64_t *shmipc__lane_nook(const shmipc_lane_map *g, uint32_t c)
 {
-    return (uint64_t *)(void *)(shmipc__lane_chunk(g, c) + SHMIPC__LINE / 4);
+    return (uint64_t *)(void *)shmipc__lane_chunk(g, c) + 1;
 }
 
 /* ---- notices: a datagram for who sleeps in poll, epoll, select or an event loop ----
@@ -1056,7 +1057,7 @@ static int shmipc__socket_waiter(shmipc_socket *s)
 static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
 {
     if (now - s->swept_ns >= SHMIPC__SLICE_NS) {
-        int rc = shmipc_ctx_check(s->ctx);
+        int rc = s->idle & 3 ? SHMIPC_OK : shmipc_ctx_check(s->ctx);
         if (rc == SHMIPC_EFORKED || rc == SHMIPC_EOWNERDEAD || rc == SHMIPC_ESTATE) return rc;
         s->swept_ns = now;
         (void)shmipc__segment_sweep_some(s->segment, s->swept, (uint32_t)s->probes);
@@ -1102,12 +1103,14 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
     rc = shmipc__socket_waiter(s);
     if (rc) return rc;
     for (;;) {
-        slice = until - now < SHMIPC__SLICE_NS ? until - now : SHMIPC__SLICE_NS;
+        s->waiter.slice_ns = s->idle < 8 ? SHMIPC__SLICE_NS : 2 * SHMIPC__SLICE_NS; /* to wake up costs 30 us and more */
+        slice = until - now < s->waiter.slice_ns ? until - now : s->waiter.slice_ns;
         if (s->wait == SHMIPC_WAIT_SLEEP) s->waiter.spin_ns = 0;
         s->stats.waits++;
         rc = shmipc__wait(&s->waiter, items, n, slice);
         if (rc == SHMIPC_EINTR && !s->interruptible) rc = SHMIPC_ETIMEDOUT; /* it ended the slice, for `stop` to look */
         if (rc != SHMIPC_ETIMEDOUT) break;
+        s->idle++;
         now = shmipc__os_now_ns();
         rc = shmipc__socket_tend(s, now);
         if (rc) break;
@@ -1115,6 +1118,7 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
         if (now >= until) break;
     }
     shmipc__store_relaxed_u64(&s->place->waits, s->stats.waits);
+    if (rc > 0) s->idle = 0;
     return rc > 0 ? SHMIPC_OK : rc;
 }
 
@@ -1477,6 +1481,7 @@ static int shmipc__pub_could_shed(shmipc_socket *s, uint64_t size)
  * the lane becomes shorter than its depth: its oldest large messages are given up, as if they had been overwritten. */
 static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
 {
+    uint64_t *nook;
     void *payload;
     int rc = shmipc_lane_loan(
         &s->writer, size <= s->writer.map.inline_max ? (uint32_t)size : s->writer.map.inline_max + 1u, &payload);
@@ -1484,14 +1489,15 @@ static int shmipc__pub_room(shmipc_socket *s, uint64_t size, void **at)
         if (!rc) *at = payload;
         return rc;
     }
-    rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+    nook = shmipc__lane_nook(&s->writer.map, s->writer.loan - 1);
+    rc = shmipc__nook_fit(s, nook, size, at);
     if (rc == SHMIPC_ENOSPC) {
         shmipc__pub_trim(s);
-        rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+        rc = shmipc__nook_fit(s, nook, size, at);
     }
     while (rc == SHMIPC_ENOSPC && shmipc__pub_could_shed(s, size) && shmipc__lane_shed(&s->writer)) {
         shmipc__pub_trim(s);
-        rc = shmipc__nook_fit(s, (uint64_t *)payload, size, at);
+        rc = shmipc__nook_fit(s, nook, size, at);
     }
     if (rc) (void)shmipc_lane_discard(&s->writer);
     return rc;
@@ -1659,7 +1665,7 @@ static int shmipc__feed_small(shmipc_socket *s, shmipc__feed *f, const shmipc_la
 /* A message in a block; its chunk is pinned. */
 static int shmipc__feed_large(shmipc_socket *s, shmipc__feed *f, shmipc_lane_msg *lm, const shmipc__want *w)
 {
-    const uint64_t *nook = (const uint64_t *)lm->data;
+    const uint64_t *nook = (const uint64_t *)lm->data - (SHMIPC__LINE - 8) / 8; /* before the chunk's payload */
     shmipc_msg *m = w->msg;
     uint64_t len;
     void *at;
@@ -1831,6 +1837,14 @@ static int shmipc__queue_join(shmipc_socket *s, int make)
     return SHMIPC_OK;
 }
 
+/* Says where a large message lies at the begin of the chunk too, in the line that its reader has already. */
+static void shmipc__queue_describe(shmipc_socket *s, const shmipc_queue_msg *m, uint64_t head, uint64_t size)
+{
+    uint64_t *words = shmipc__queue_chunk(&s->queue, m->chunk) + 2 + head / 8;
+    shmipc__store_relaxed_u64(words, shmipc__load_relaxed_u64(shmipc__queue_nook(&s->queue, m->chunk)));
+    shmipc__store_relaxed_u64(words + 1, size);
+}
+
 /* Opens room in a chunk for `head` bytes and a payload of `size`. */
 static int shmipc__queue_room_open(shmipc_socket *s, uint64_t head, uint64_t size, shmipc_queue_msg *m, void **at)
 {
@@ -1843,7 +1857,7 @@ static int shmipc__queue_room_open(shmipc_socket *s, uint64_t head, uint64_t siz
     if (small) return SHMIPC_OK;
     rc = shmipc__nook_fit(s, shmipc__queue_nook(&s->queue, m->chunk), size, at);
     if (rc) return shmipc_queue_discard(&s->queue, m), rc;
-    shmipc__store_relaxed_u64(shmipc__queue_nook(&s->queue, m->chunk) + 1, size);
+    shmipc__queue_describe(s, m, head, size);
     return SHMIPC_OK;
 }
 
@@ -1853,8 +1867,7 @@ static int shmipc__queue_open(shmipc_socket *s, const shmipc_queue_msg *q, uint6
     uint64_t len = q->len_bytes - head;
     void *at = (unsigned char *)q->data + head;
     int rc = q->len_bytes >= head ? SHMIPC_OK : SHMIPC_ECORRUPT;
-    if (!rc && (q->tag & SHMIPC__TAG_LARGE))
-        rc = shmipc__nook_read(s, shmipc__queue_nook(&s->queue, q->chunk), &at, &len);
+    if (!rc && (q->tag & SHMIPC__TAG_LARGE)) rc = shmipc__nook_read(s, (const uint64_t *)at, &at, &len);
     if (!rc) rc = shmipc__parts_read(s, at, len, q->tag, m);
     m->redelivered = q->redelivered;
     m->sender = 0;
@@ -2821,7 +2834,7 @@ SHMIPC_API int shmipc_loan_commit(shmipc_loan *l, int64_t timeout_ns)
         o.socket = s;
         o.parts = NULL;
         o.loan = &m;
-        if (m.tag & SHMIPC__TAG_LARGE) shmipc__store_relaxed_u64(shmipc__queue_nook(&s->queue, m.chunk) + 1, l->len);
+        if (m.tag & SHMIPC__TAG_LARGE) shmipc__queue_describe(s, &m, 0, l->len);
         rc = shmipc__offer_make(&o, timeout_ns);
     }
     if (rc) return rc;
