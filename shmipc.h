@@ -674,8 +674,8 @@ extern "C" {
 #define SHMIPC__UNLIKELY(x) (x)
 #endif
 
-/* What runs once, or waits for the system, gets less of the compiler's effort: gcc -O2 is done a quarter sooner. Not where
- * hot functions are defined: gcc inlines no function of less effort into one of more. */
+/* What runs once, or waits for the system, gets less of the compiler's effort: gcc -O2 is done a quarter sooner. Not
+ * where hot functions are defined: gcc inlines no function of less effort into one of more. */
 #if SHMIPC__GNU && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define SHMIPC__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\")")
 #define SHMIPC__COLD_END _Pragma("GCC pop_options")
@@ -1778,8 +1778,9 @@ static void shmipc__lane_put_chunk(shmipc_lane_writer *w, uint32_t chunk, uint32
 #endif
 
 #if SHMIPC_WORD_BITS == 64
-/* Gives up the oldest message that lies in a chunk, for the memory that the chunk stands for; the newest stays. 0: there
- * is none. To readers it is as if the next round had begun there. Dies after the store: as in send, before VALID. */
+/* Gives up the oldest message that lies in a chunk, for the memory that the chunk stands for; the newest stays. 0:
+ * there is none. To readers it is as if the next round had begun there. Dies after the store: as in send, before
+ * VALID. */
 SHMIPC__UNUSED static int shmipc__lane_shed(shmipc_lane_writer *w)
 {
     uint32_t i;
@@ -1963,8 +1964,8 @@ SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
 }
 
 /* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of
- * the depth, so as not to be overtaken again at once. Where a message was only given up, not behind the newest: what was
- * not published is not missed. */
+ * the depth, so as not to be overtaken again at once. Where a message was only given up, not behind the newest: what
+ * was not published is not missed. */
 static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
 {
     shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
@@ -5456,7 +5457,8 @@ static void shmipc__extent_sweep(shmipc__blocks *b, shmipc__extent_view *v, uint
         uint64_t *word = shmipc__blocks_word(b, v->index, j), w = shmipc__load_acquire_u64(word), to; /* [K7] */
         if (shmipc__word_state(w) != SHMIPC__OWNED || shmipc__word_owner(w) != dead || !s->still_dead(s->arg)) continue;
         named = s->published(s->arg, shmipc__block_handle(v->index, j, w));
-        to = named ? shmipc__block_word(w >> 26, SHMIPC__OWNED, named == 1 ? 0 : (uint32_t)named) : shmipc__block_freed(w);
+        to = shmipc__block_freed(w);
+        if (named) to = shmipc__block_word(w >> 26, SHMIPC__OWNED, named == 1 ? 0 : (uint32_t)named);
         shmipc__cas_acqrel_u64(word, &w, to);
     }
 }

@@ -652,7 +652,7 @@ static void shmipc__queue_plan(uint32_t depth, uint32_t capacity, uint32_t polic
     c->policy = policy;
 }
 
-/* In a chunk: the word that names its block; a lane's lies in the line of the chunk's head, with the length beside it. */
+/* In a chunk: the word that names its block; in a lane's it lies in the line of the head, with the length beside it. */
 SHMIPC__INLINE uint64_t *shmipc__queue_nook(const shmipc_queue *q, uint32_t c)
 {
     return shmipc__queue_chunk(q, c) + 2 + SHMIPC__QUEUE_NOOK / 8;
@@ -1103,7 +1103,7 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
     rc = shmipc__socket_waiter(s);
     if (rc) return rc;
     for (;;) {
-        s->waiter.slice_ns = s->idle < 8 ? SHMIPC__SLICE_NS : 2 * SHMIPC__SLICE_NS; /* to wake up costs 30 us and more */
+        s->waiter.slice_ns = s->idle < 8 ? SHMIPC__SLICE_NS : 2 * SHMIPC__SLICE_NS; /* to wake up costs 30 us */
         slice = until - now < s->waiter.slice_ns ? until - now : s->waiter.slice_ns;
         if (s->wait == SHMIPC_WAIT_SLEEP) s->waiter.spin_ns = 0;
         s->stats.waits++;
@@ -1296,8 +1296,9 @@ static void shmipc__block_spare(shmipc_socket *s, uint64_t handle, uint64_t size
     (void)shmipc__block_free(&s->blocks, handle, s->blocks.owner);
 }
 
-/* A spare that fits, made ours: first the block, then the word that named it. Spares have an owner word of their own, so
- * that one that meanwhile came under a nook is not mistaken for a spare; it may be a spare in another place by now. */
+/* A spare that fits, made ours: first the block, then the word that named it. Spares have an owner word of their own,
+ * so that one that meanwhile came under a nook is not mistaken for a spare; it may be a spare in another place by
+ * now. */
 static int shmipc__spare_take(shmipc_socket *s, uint64_t size, uint64_t *handle)
 {
     uint32_t i;
@@ -1305,7 +1306,7 @@ static int shmipc__spare_take(shmipc_socket *s, uint64_t size, uint64_t *handle)
         uint64_t h = shmipc__load_acquire_u64(&s->channel->spare[i]), got; /* [C1] */
         void *at;
         if (!h || shmipc__block_at(&s->blocks, h, &at, &got) || got < size || got / 2 > size) continue;
-        if (shmipc__block_pass(&s->blocks, h, SHMIPC__OWNER_SPARE, s->blocks.owner)) continue; /* somebody else's by now */
+        if (shmipc__block_pass(&s->blocks, h, SHMIPC__OWNER_SPARE, s->blocks.owner)) continue; /* another's by now */
         *handle = h;
         if (shmipc__cas_acqrel_u64(&s->channel->spare[i], &h, 0)) return 1;
         (void)shmipc__block_pass(&s->blocks, *handle, s->blocks.owner, SHMIPC__OWNER_SPARE);
@@ -1938,7 +1939,7 @@ static int shmipc__push_put(shmipc_socket *s, const shmipc__parts *p)
     return rc;
 }
 
-/* A large message whose reader died in the middle of its release, the block given up and the chunk not yet: it is done. */
+/* A large message whose reader died in its release, the block given up and the chunk not yet: it is done. */
 static int shmipc__pull_spent(shmipc_socket *s, shmipc_queue_msg *q)
 {
     if (SHMIPC__LIKELY(!(q->tag & SHMIPC__TAG_LARGE)) || !q->redelivered) return 0;

@@ -127,7 +127,8 @@ static void subscribe(shmipc_ctx *ctx, int n)
         memset(lanes, 0, sizeof lanes);
         while (some && !leaving()) {
             shmipc_msg m;
-            int view = die(2) == 0, rc = view ? shmipc_take(s, &m, 0) : shmipc_recv_msg(s, buf, sizeof buf, &m, 50000000);
+            int view = die(2) == 0,
+                rc = view ? shmipc_take(s, &m, 0) : shmipc_recv_msg(s, buf, sizeof buf, &m, 50000000);
             if (rc == SHMIPC_ETIMEDOUT && wait_in(s, &silent) >= 0) continue;
             if (!CHECK_EQ(rc, SHMIPC_OK)) return;
             silent = 0;
@@ -270,12 +271,14 @@ static void serve(shmipc_ctx *ctx, int n)
         while (some && !leaving()) {
             shmipc_msg m;
             uint64_t id;
-            int view = die(2) == 0, rc = view ? shmipc_take(s, &m, 0) : shmipc_recv_msg(s, buf, sizeof buf, &m, 50000000);
+            int view = die(2) == 0,
+                rc = view ? shmipc_take(s, &m, 0) : shmipc_recv_msg(s, buf, sizeof buf, &m, 50000000);
             if (rc == SHMIPC_ETIMEDOUT && wait_in(s, &silent) >= 0) continue;
             if (!CHECK_EQ(rc, SHMIPC_OK) || !CHECK(m.len >= 8)) return;
             silent = 0;
             id = id_of(m.data);
-            if (!CHECK(id < IDS) || !CHECK_EQ(m.len, size_of(id)) || !CHECK(is_filled(m.data, (size_t)m.len, id))) return;
+            if (!CHECK(id < IDS) || !CHECK_EQ(m.len, size_of(id)) || !CHECK(is_filled(m.data, (size_t)m.len, id)))
+                return;
             CHECK_EQ(__atomic_fetch_add(&b->executed[id], 1, __ATOMIC_RELAXED), 0); /* never again */
             reply_to(s, id);
             some--;
@@ -389,11 +392,19 @@ static void chaos(role_fn front, role_fn back, void (*sound)(shmipc_ctx *ctx), i
 }
 
 TEST_LIMIT(S15_S21_S43_pubsub_many_to_many, 180) { chaos(publish, subscribe, pubsub_is_sound, 0); }
-TEST_LIMIT(S10_S20_S21_S22_S60_S61_pubsub_with_kills, 180) { COVERS("I1 I2 S13 S59"); chaos(publish, subscribe, pubsub_is_sound, 1); }
+TEST_LIMIT(S10_S20_S21_S22_S60_S61_pubsub_with_kills, 180)
+{
+    COVERS("I1 I2 S13 S59");
+    chaos(publish, subscribe, pubsub_is_sound, 1);
+}
 TEST_LIMIT(S39_S43_pushpull_many_to_many, 180) { chaos(push, pull, pushpull_is_sound, 0); }
 TEST_LIMIT(S40_S43_S44_S60_S61_pushpull_with_kills, 180) { COVERS("I1 I2"); chaos(push, pull, pushpull_is_sound, 1); }
 TEST_LIMIT(S34_reqrep_many_to_many, 180) { chaos(request, serve, reqrep_is_sound, 0); }
-TEST_LIMIT(S33_S34_S35_S37_S60_S61_reqrep_with_kills, 180) { COVERS("I1 I2 S10"); chaos(request, serve, reqrep_is_sound, 1); }
+TEST_LIMIT(S33_S34_S35_S37_S60_S61_reqrep_with_kills, 180)
+{
+    COVERS("I1 I2 S10");
+    chaos(request, serve, reqrep_is_sound, 1);
+}
 
 /* ---- many messages through one pair ---- */
 
