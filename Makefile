@@ -31,7 +31,8 @@ MODELS := $(call programs,tests/model/model_*.c)
 FUZZERS := $(call programs,tests/fuzz/fuzz_*.c)
 EXAMPLES := $(call programs,examples/c/*.c) $(patsubst %.cc,$(B)/%-cc,$(wildcard examples/c/*.cc))
 BENCHES := $(wildcard bench/$(or $(BENCH),*)/run)
-COV_TESTS := $(patsubst $(B)/tests/%,$(B)/cov/%,$(TESTS) $(THREADS) $(MODELS))
+# The models run the same lines in many more ways, and take their time: only with FULL=1.
+COV_TESTS := $(patsubst $(B)/tests/%,$(B)/cov/%,$(TESTS) $(THREADS) $(if $(FULL),$(MODELS)))
 SAN_TESTS := $(patsubst $(B)/tests/%,$(B)/san/%,$(call programs,tests/test_*.c))
 SAN_THREADS := $(patsubst $(B)/tests/%,$(B)/tsan/%,$(THREADS))
 
@@ -96,9 +97,12 @@ $(B)/examples/c/%: LIBS += $(shell sed -n 's/^ \* links: //p' examples/c/$*.c 2>
 $(B)/examples/c/%-cc: examples/c/%.cc | setup-build
 	@mkdir -p $(@D) && rm -f $@
 	$(CPP) $(CXXFLAGS) -I. -MF $@.d $< -o $@ $(LIBS)
-$(B)/cov/%: tests/%.c | setup-coverage
+$(B)/cov/%: tests/%.c $(B)/coverage-exit.o | setup-coverage
 	@mkdir -p $(@D) && rm -f $@
-	$(C) -O0 -g --coverage -Itests -Itests/model -MF $@.d $< tools/coverage-exit.c -o $@ $(LIBS) -Wl,--wrap=_exit
+	$(C) -O0 -g --coverage -Itests -Itests/model -MF $@.d $< $(B)/coverage-exit.o -o $@ $(LIBS) -Wl,--wrap=_exit
+$(B)/coverage-exit.o: tools/coverage-exit.c | setup-coverage
+	@mkdir -p $(@D)
+	$(C) -O0 -g -MF $@.d -c $< -o $@
 
 # The unit tests for another machine, static, so that qemu-user needs nothing but the program.
 define cross_programs
