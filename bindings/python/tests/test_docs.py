@@ -9,7 +9,9 @@ import sys
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
-PAGES = ["README.md", "bindings/python/README.md"] + sorted(os.path.relpath(p, ROOT) for p in glob.glob(ROOT + "/docs/*.md"))
+PAGES = ["README.md", "bindings/python/README.md"] + sorted(
+    os.path.relpath(p, ROOT) for p in glob.glob(ROOT + "/docs/*.md")
+)
 
 
 def snippets():
