@@ -1964,14 +1964,13 @@ SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
 }
 
 /* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of
- * the depth, so as not to be overtaken again at once. Where a message was only given up, not behind the newest: what
- * was not published is not missed. */
+ * the depth, so as not to be overtaken again at once; but not beyond the newest, which stays when others are given up. */
 static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
 {
     shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
     if ((shmipc__slw)(head - pos) > 0) pos = head;
     fresh = (shmipc__lw)(pos - r->map.depth + 1 + r->map.depth / 8);
-    if ((shmipc__slw)(fresh - head) > 1) fresh = (shmipc__lw)(head + 1);
+    if ((shmipc__slw)(fresh - head) > 0) fresh = head;
     if ((shmipc__slw)(fresh - (shmipc__lw)r->next) < 1) fresh = (shmipc__lw)(r->next + 1);
     r->missed += (shmipc__lw)(fresh - (shmipc__lw)r->next);
     r->next = fresh;
