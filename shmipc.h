@@ -215,6 +215,7 @@ typedef struct shmipc_spsc_writer {
     uint32_t capacity;
     uint32_t tail;
     uint32_t limit;
+    uint32_t edge;
     uint32_t first;
     uint32_t first_word;
     uint32_t reserved;
@@ -906,15 +907,23 @@ SHMIPC__INLINE void shmipc__copy(void *to, const void *from, size_t n)
 #if SHMIPC__GNU && (defined(__x86_64__) || defined(__aarch64__))
     unsigned char *t = (unsigned char *)to;
     const unsigned char *f = (const unsigned char *)from;
-    if (n >= 16 && n <= 128) {
+    if (n > 128) {
+        __asm__("" : "+r"(n)); /* of no known range: a call */
+        __builtin_memcpy(t, f, n);
+    } else if (n >= 16) {
         size_t i;
         for (i = 0; i + 16 < n; i += 16) __builtin_memcpy(t + i, f + i, 16);
         __builtin_memcpy(t + n - 16, f + n - 16, 16);
-    } else if (n == 8) {
+    } else if (n >= 8) {
         __builtin_memcpy(t, f, 8);
-    } else {
-        __asm__("" : "+r"(n)); /* of no known range: a call */
-        __builtin_memcpy(t, f, n);
+        if (n > 8) __builtin_memcpy(t + n - 8, f + n - 8, 8);
+    } else if (n >= 4) {
+        __builtin_memcpy(t, f, 4);
+        __builtin_memcpy(t + n - 4, f + n - 4, 4);
+    } else if (n) {
+        t[0] = f[0];
+        t[n / 2] = f[n / 2];
+        t[n - 1] = f[n - 1];
     }
 #elif SHMIPC__GNU
     __builtin_memcpy(to, from, n);
@@ -1003,6 +1012,7 @@ SHMIPC_API const char *shmipc_strerror(int code)
 #define SHMIPC__SPSC_VALID 0x80000000u
 #define SHMIPC__SPSC_PAD 0x40000000u
 #define SHMIPC__SPSC_LEN 0x3fffffffu
+#define SHMIPC__SPSC_SHORT 56u /* payloads of records of one line at most */
 
 typedef struct shmipc__spsc_mem {
     uint32_t magic;
@@ -1019,16 +1029,18 @@ SHMIPC__INLINE uint32_t *shmipc__spsc_word(unsigned char *data, uint32_t pos, ui
     return (uint32_t *)(void *)(data + (pos & (capacity - 1)));
 }
 
-SHMIPC__INLINE uint32_t shmipc__spsc_record(uint32_t len)
-{
-    if (len <= 8) return 16;
-    if (len <= 24) return 32;
-    return len <= 56 ? 64 : (len + 15) & ~(uint32_t)7;
-}
-
 SHMIPC_API uint32_t shmipc_spsc_max_len(uint32_t capacity)
 {
     return capacity / 2 - 16; /* then PAD + record + the free 8 bytes fit from any position of an empty ring */
+}
+
+/* Bytes of a record with that payload; 0: too large. The smallest ring takes 64. */
+SHMIPC__INLINE uint32_t shmipc__spsc_record(uint32_t len, uint32_t capacity)
+{
+    if (len <= 8) return 16;
+    if (len <= 24) return 32;
+    if (len <= SHMIPC__SPSC_SHORT) return 64;
+    return len <= shmipc_spsc_max_len(capacity) ? (len + 15) & ~(uint32_t)7 : 0;
 }
 
 SHMIPC_API size_t shmipc_spsc_size(uint32_t capacity)
@@ -1043,8 +1055,7 @@ SHMIPC__INLINE uint32_t shmipc__spsc_span(uint32_t word, uint32_t at, uint32_t c
     uint32_t len = word & SHMIPC__SPSC_LEN, size;
     if (!(word & SHMIPC__SPSC_VALID)) return 0;
     if (SHMIPC__UNLIKELY(word & SHMIPC__SPSC_PAD)) return at && len == capacity - at ? len : 0;
-    if (len > shmipc_spsc_max_len(capacity)) return 0;
-    size = shmipc__spsc_record(len);
+    size = shmipc__spsc_record(len, capacity);
     return size <= capacity - at ? size : 0;
 }
 
@@ -1099,6 +1110,7 @@ SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_
     w->capacity = capacity;
     w->tail = w->first = pos;
     w->limit = head + capacity;
+    w->edge = pos;
     w->first_word = w->reserved = 0;
     return SHMIPC_OK;
 }
@@ -1138,6 +1150,7 @@ SHMIPC__INLINE void shmipc__spsc_append(shmipc_spsc_writer *w, uint32_t word, ui
     if (w->first == w->tail) w->first_word = word;
     else shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), word);
     w->tail += span;
+    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + 2 * SHMIPC__LINE, w->capacity));
 }
 
 /* Publishes [first, tail): the 0 behind it, then the word that reveals it all. */
@@ -1146,7 +1159,6 @@ SHMIPC__INLINE void shmipc__spsc_publish(shmipc_spsc_writer *w)
     shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), 0);
     shmipc__store_release_u32(shmipc__spsc_word(w->data, w->first, w->capacity), w->first_word); /* P1 */
     w->first = w->tail;
-    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + 2 * SHMIPC__LINE, w->capacity));
 }
 
 /* A record of `size` does not fit before the end of the data: fill that up. */
@@ -1158,34 +1170,67 @@ static SHMIPC__NOINLINE void shmipc__spsc_wrap(shmipc_spsc_writer *w)
     if (alone) shmipc__spsc_publish(w);
 }
 
-/* Makes sure that `size` contiguous bytes and the 0 behind them are free at tail. */
-SHMIPC__INLINE int shmipc__spsc_space(shmipc_spsc_writer *w, uint32_t size)
+/* The edge is reached: of what is known to be free, or of the data. */
+static SHMIPC__NOINLINE int shmipc__spsc_move_edge(shmipc_spsc_writer *w, uint32_t size)
 {
     uint32_t room = w->capacity - (w->tail & (w->capacity - 1));
-    uint32_t need = size + 8 + (SHMIPC__UNLIKELY(size > room) ? room : 0);
-    if (SHMIPC__UNLIKELY(w->limit - w->tail < need)) {
+    uint32_t need = size + 8 + (size > room ? room : 0);
+    if (w->limit - w->tail < need) {
         int rc = shmipc__spsc_refresh(w, need);
         if (rc) return rc;
     }
-    if (SHMIPC__UNLIKELY(size > room)) shmipc__spsc_wrap(w);
+    if (size > room) {
+        shmipc__spsc_wrap(w);
+        room = w->capacity;
+    }
+    w->edge = w->limit - 8 - w->tail < room ? w->limit - 8 : w->tail + room;
     return SHMIPC_OK;
 }
 
-SHMIPC_API int shmipc_spsc_send(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag)
+/* Makes sure that `size` contiguous bytes and the 0 behind them are free at tail. Up to edge they are. */
+SHMIPC__INLINE int shmipc__spsc_space(shmipc_spsc_writer *w, uint32_t size)
 {
-    uint32_t size, *word;
-    int rc;
-    if (SHMIPC__UNLIKELY(!w || (!data && len))) return SHMIPC_EINVAL;
-    if (SHMIPC__UNLIKELY(len > shmipc_spsc_max_len(w->capacity))) return SHMIPC_EMSGSIZE;
-    size = shmipc__spsc_record(len);
-    rc = shmipc__spsc_space(w, size);
-    if (SHMIPC__UNLIKELY(rc)) return rc;
+    return SHMIPC__LIKELY(w->edge - w->tail >= size) ? SHMIPC_OK : shmipc__spsc_move_edge(w, size);
+}
+
+/* Copies a record to tail, where there is space, and publishes [first, tail): what append and publish do, in one. Locals,
+ * because the compiler must think that the payload may overwrite the handle. */
+SHMIPC__INLINE void shmipc__spsc_put(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag, uint32_t size)
+{
+    unsigned char *base = w->data;
+    uint32_t capacity = w->capacity, tail = w->tail, end = tail + size, first = w->first;
+    uint32_t *word = shmipc__spsc_word(base, tail, capacity), header = SHMIPC__SPSC_VALID | len;
     w->reserved = 0;
-    word = shmipc__spsc_word(w->data, w->tail, w->capacity);
+    w->tail = w->first = end;
     if (SHMIPC__LIKELY(len)) shmipc__copy_in(word + 2, data, len);
     shmipc__store_relaxed_u32(word + 1, tag);
-    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | len, size);
-    shmipc__spsc_publish(w);
+    if (SHMIPC__UNLIKELY(first != tail)) {
+        shmipc__store_relaxed_u32(word, header);
+        word = shmipc__spsc_word(base, first, capacity);
+        header = w->first_word;
+    }
+    shmipc__store_relaxed_u32(shmipc__spsc_word(base, end, capacity), 0);
+    shmipc__store_release_u32(word, header); /* P1 */
+    SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(base, end + 2 * SHMIPC__LINE, capacity));
+}
+
+static SHMIPC__NOINLINE int shmipc__spsc_send_slow(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+    uint32_t size = shmipc__spsc_record(len, w->capacity);
+    int rc = size ? shmipc__spsc_space(w, size) : SHMIPC_EMSGSIZE;
+    if (!rc) shmipc__spsc_put(w, data, len, tag, size);
+    return rc;
+}
+
+/* What is short and has space needs no call, so no register is saved: some 15 instructions less. */
+SHMIPC_API int shmipc_spsc_send(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag)
+{
+    uint32_t size;
+    if (SHMIPC__UNLIKELY(!w || (!data && len))) return SHMIPC_EINVAL;
+    if (len > SHMIPC__SPSC_SHORT) return shmipc__spsc_send_slow(w, data, len, tag);
+    size = shmipc__spsc_record(len, w->capacity);
+    if (SHMIPC__UNLIKELY(w->edge - w->tail < size)) return shmipc__spsc_send_slow(w, data, len, tag);
+    shmipc__spsc_put(w, data, len, tag, size);
     return SHMIPC_OK;
 }
 
@@ -1194,8 +1239,8 @@ SHMIPC_API int shmipc_spsc_reserve(shmipc_spsc_writer *w, uint32_t len, void **p
     uint32_t size;
     int rc;
     if (!w || !payload) return SHMIPC_EINVAL;
-    if (len > shmipc_spsc_max_len(w->capacity)) return SHMIPC_EMSGSIZE;
-    size = shmipc__spsc_record(len);
+    size = shmipc__spsc_record(len, w->capacity);
+    if (!size) return SHMIPC_EMSGSIZE;
     rc = shmipc__spsc_space(w, size);
     if (rc) return rc;
     w->reserved = len + 1;
@@ -1210,7 +1255,7 @@ SHMIPC_API int shmipc_spsc_stage(shmipc_spsc_writer *w, uint32_t len, uint32_t t
     if (len >= w->reserved) return SHMIPC_EMSGSIZE;
     w->reserved = 0;
     shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity) + 1, tag);
-    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | len, shmipc__spsc_record(len));
+    shmipc__spsc_append(w, SHMIPC__SPSC_VALID | len, shmipc__spsc_record(len, w->capacity));
     return SHMIPC_OK;
 }
 
@@ -1228,17 +1273,21 @@ SHMIPC_API int shmipc_spsc_commit(shmipc_spsc_writer *w, uint32_t len, uint32_t 
     return rc ? rc : shmipc_spsc_flush(w);
 }
 
-SHMIPC__INLINE void shmipc__spsc_give_back(shmipc_spsc_reader *r)
+SHMIPC__INLINE void shmipc__spsc_give_back(uint32_t *head, uint32_t pos)
 {
-    r->released = r->pos;
-    shmipc__store_release_u32(r->head, r->pos); /* H1 */
+    shmipc__store_release_u32(head, pos); /* H1 */
+}
+
+SHMIPC__INLINE uint32_t shmipc__spsc_look(const shmipc_spsc_reader *r)
+{
+    return shmipc__load_acquire_u32(shmipc__spsc_word(r->data, r->pos, r->capacity)); /* P2 */
 }
 
 /* Loads and checks the word at pos, past a PAD. 0: *rc says why there is none. */
 SHMIPC__INLINE uint32_t shmipc__spsc_next(shmipc_spsc_reader *r, uint32_t *span, int *rc)
 {
     for (;;) {
-        uint32_t word = shmipc__load_acquire_u32(shmipc__spsc_word(r->data, r->pos, r->capacity)); /* P2 */
+        uint32_t word = shmipc__spsc_look(r);
         *rc = SHMIPC_EAGAIN;
         if (!word) return 0;
         *span = shmipc__spsc_span(word, r->pos & (r->capacity - 1), r->capacity);
@@ -1246,7 +1295,7 @@ SHMIPC__INLINE uint32_t shmipc__spsc_next(shmipc_spsc_reader *r, uint32_t *span,
         if (SHMIPC__UNLIKELY(!*span || r->pos + *span - r->released > r->capacity - 8)) return 0;
         if (SHMIPC__LIKELY(!(word & SHMIPC__SPSC_PAD))) return word;
         r->pos += *span;
-        if (r->pos - *span == r->released) shmipc__spsc_give_back(r);
+        if (r->pos - *span == r->released) shmipc__spsc_give_back(r->head, r->released = r->pos);
     }
 }
 
@@ -1268,25 +1317,47 @@ SHMIPC_API int shmipc_spsc_peek(shmipc_spsc_reader *r, const void **payload, uin
 SHMIPC_API int shmipc_spsc_release(shmipc_spsc_reader *r)
 {
     if (!r) return SHMIPC_EINVAL;
-    if (r->released != r->pos) shmipc__spsc_give_back(r);
+    if (r->released != r->pos) shmipc__spsc_give_back(r->head, r->released = r->pos);
+    return SHMIPC_OK;
+}
+
+/* Copies out the record at pos, of this word, and gives it back. */
+SHMIPC__INLINE void shmipc__spsc_get(shmipc_spsc_reader *r, uint32_t word, uint32_t span, void *buf, uint32_t *len,
+                                     uint32_t *tag)
+{
+    const uint32_t *at = shmipc__spsc_word(r->data, r->pos, r->capacity);
+    uint32_t *head = r->head, pos = r->pos + span, n = word & SHMIPC__SPSC_LEN;
+    r->pos = r->released = pos;
+    *len = n;
+    if (SHMIPC__LIKELY(n)) shmipc__copy_out(buf, at + 2, n);
+    if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
+    shmipc__spsc_give_back(head, pos);
+}
+
+static SHMIPC__NOINLINE int shmipc__spsc_recv_slow(shmipc_spsc_reader *r, void *buf, uint32_t cap, uint32_t *len,
+                                                   uint32_t *tag)
+{
+    uint32_t span = 0, word;
+    int rc;
+    word = shmipc__spsc_next(r, &span, &rc);
+    if (!word) return rc;
+    if ((word & SHMIPC__SPSC_LEN) > cap) return SHMIPC_EMSGSIZE;
+    shmipc__spsc_get(r, word, span, buf, len, tag);
     return SHMIPC_OK;
 }
 
 SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, uint32_t *len, uint32_t *tag)
 {
-    uint32_t word, span = 0, *at;
-    int rc;
+    uint32_t word, n, span;
     if (SHMIPC__UNLIKELY(!r || !len || (!buf && cap))) return SHMIPC_EINVAL;
     if (SHMIPC__UNLIKELY(r->pos != r->released)) return SHMIPC_ESTATE;
-    word = shmipc__spsc_next(r, &span, &rc);
-    if (!word) return rc;
-    if (SHMIPC__UNLIKELY((word & SHMIPC__SPSC_LEN) > cap)) return SHMIPC_EMSGSIZE;
-    at = shmipc__spsc_word(r->data, r->pos, r->capacity);
-    *len = word & SHMIPC__SPSC_LEN;
-    if (SHMIPC__LIKELY(*len)) shmipc__copy_out(buf, at + 2, *len);
-    if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
-    r->pos += span;
-    shmipc__spsc_give_back(r);
+    word = shmipc__spsc_look(r);
+    if (!word) return SHMIPC_EAGAIN;
+    n = word ^ SHMIPC__SPSC_VALID; /* the length, unless there is a PAD or no VALID */
+    if (n > SHMIPC__SPSC_SHORT || n > cap) return shmipc__spsc_recv_slow(r, buf, cap, len, tag);
+    span = shmipc__spsc_record(n, r->capacity);
+    if (SHMIPC__UNLIKELY(span > r->capacity - (r->pos & (r->capacity - 1)))) return SHMIPC_ECORRUPT;
+    shmipc__spsc_get(r, word, span, buf, len, tag);
     return SHMIPC_OK;
 }
 

@@ -130,7 +130,7 @@ TEST(K1_spsc_positions_wrap_at_32_bits)
 TEST(K1_spsc_reserve_shrinks_and_is_replaced)
 {
     ring q = ring_new(CAP);
-    void *p, *p2;
+    void *p = NULL, *p2 = NULL;
     CHECK_EQ(shmipc_spsc_commit(&q.w, 0, 0), SHMIPC_ESTATE);
     CHECK_EQ(shmipc_spsc_reserve(&q.w, 100, &p), 0);
     memset(p, 0xff, 100);
@@ -150,7 +150,7 @@ TEST(K1_spsc_a_batch_appears_at_once)
 {
     ring q = ring_new(CAP);
     uint32_t round, i;
-    void *p;
+    void *p = NULL;
     for (round = 0; round < 50; round++) {
         for (i = 0; i < 4; i++) {
             CHECK_EQ(shmipc_spsc_reserve(&q.w, 8 + round % 20, &p), 0);
@@ -169,7 +169,7 @@ TEST(K1_spsc_a_batch_appears_at_once)
 TEST(K1_spsc_send_publishes_what_is_staged_and_flush_keeps_a_reservation)
 {
     ring q = ring_new(CAP);
-    void *p;
+    void *p = NULL;
     CHECK_EQ(shmipc_spsc_reserve(&q.w, 8, &p), 0);
     fill((unsigned char *)p, 8, 1);
     CHECK_EQ(shmipc_spsc_stage(&q.w, 8, 1), 0);
@@ -213,7 +213,7 @@ TEST(I1_spsc_successors_find_everything)
 {
     ring q = ring_new(CAP);
     const void *a;
-    void *p;
+    void *p = NULL;
     uint32_t len, i;
     for (i = 0; i < 40; i++) {
         CHECK_EQ(send_one(&q, 30, 10), 0);
@@ -238,7 +238,7 @@ TEST(K1_spsc_bad_arguments)
     unsigned char buf[8];
     uint32_t len;
     const void *a;
-    void *p;
+    void *p = NULL;
     CHECK_EQ(shmipc_spsc_size(0), 0);
     CHECK_EQ(shmipc_spsc_size(128), 0);
     CHECK_EQ(shmipc_spsc_size(300), 0);

@@ -215,7 +215,7 @@ static void run_init(void)
     ex_thread(&m, "writer", early_writer, NULL);
     ex_thread(&m, "reader", early_reader, NULL);
     ex_expect_not_caught(&m, "load_acquire_u32(&m->head); /* H2 */", "nothing is given back before it");
-    ex_expect_not_caught(&m, "store_release_u32(r->head, r->pos); /* H1 */", "the writer does not come round again");
+    ex_expect_not_caught(&m, "store_release_u32(head, pos); /* H1 */", "the writer does not come round again");
     ex_weaken_all(&m);
 }
 
