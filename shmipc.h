@@ -2035,7 +2035,8 @@ SHMIPC_API int shmipc_lane_reader_detach(shmipc_lane_reader *r)
 }
 
 /* Slot `pos` is seen where an older message was wanted: count what is gone and go on with the oldest plus an eighth of
- * the depth, so as not to be overtaken again at once; but not beyond the newest, which stays when others are given up. */
+ * the depth, so as not to be overtaken again at once; but not beyond the newest, which stays when others are given
+ * up. */
 static SHMIPC__NOINLINE void shmipc__lane_lost(shmipc_lane_reader *r, shmipc__lw pos)
 {
     shmipc__lw head = SHMIPC__LW_LOAD_RELAXED(&shmipc__lane_mem_of(&r->map)->head), fresh;
@@ -3404,7 +3405,7 @@ SHMIPC__UNUSED static uint32_t *shmipc__os_wipe_page(void)
         p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
     if (p == MAP_FAILED) return NULL;
-    if (madvise(p, 4096, MADV_WIPEONFORK)) {
+    if (SHMIPC__SYS("madvise", madvise(p, 4096, MADV_WIPEONFORK))) {
         munmap(p, 4096);
         return NULL;
     }

@@ -8,6 +8,7 @@
 #define SHMIPC_FAULTS_H
 
 static int fault_at, fault_seen, fault_errno;
+static int fault_unnamed; /* 1: no file can be made without a name, beside what is asked for otherwise */
 static const char *fault_name, *fault_hit = "none"; /* asked for; failed last */
 
 static inline int fault_here(const char *name)
@@ -16,6 +17,9 @@ static inline int fault_here(const char *name)
     if (hit) {
         errno = fault_errno;
         fault_hit = name;
+    } else if (fault_unnamed && strcmp(name, "open_unnamed") == 0) {
+        hit = 1;
+        errno = EOPNOTSUPP;
     }
     return hit;
 }

@@ -391,6 +391,28 @@ TEST(I3_counter_of_lives_set_back)
     scope_end();
 }
 
+TEST(I3_lives_that_somebody_else_has_are_never_taken)
+{
+    shmipc_ctx *ctx = scope_open(), *next = NULL;
+    shmipc__registry *r = (shmipc__registry *)(void *)ctx->registry;
+    uint64_t life = shmipc_ctx_life(ctx) + 1;
+    char why[512];
+    int i;
+    for (i = 0; i < 64; i++) CHECK_EQ(shmipc__os_try_lock(ctx->lock.file, life + (uint64_t)i), 0);
+    CHECK_EQ(open_dir(scope_dir(), 0, &next, why), SHMIPC_ECORRUPT);
+    CHECK(next == NULL);
+    CHECK_EQ(open_dir(scope_dir(), 0, &next, why), 0); /* that cost 64 numbers */
+    CHECK_EQ(shmipc_ctx_life(next), life + 64);
+    shmipc_ctx_close(next);
+    shmipc__store_relaxed_u64(&r->next_life, SHMIPC__NUMBER_MAX); /* the last one; then there are none */
+    CHECK_EQ(open_dir(scope_dir(), 0, &next, why), 0);
+    CHECK_EQ(shmipc_ctx_life(next), SHMIPC__NUMBER_MAX);
+    shmipc_ctx_close(next);
+    CHECK_EQ(open_dir(scope_dir(), 0, &next, why), SHMIPC_ECORRUPT);
+    shmipc_ctx_close(ctx);
+    scope_end();
+}
+
 /* A process of another PID namespace: pid 1 there, and there are no pids that both sides would agree on. */
 static void in_namespace(void *arg)
 {

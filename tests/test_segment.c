@@ -128,6 +128,8 @@ TEST(K2_illegal_names_and_arguments)
     huge[256] = 0;
     CHECK_EQ(get(ctx, huge, SHMIPC_CREATE, &s), SHMIPC_EINVAL);
     CHECK_EQ(get(ctx, NULL, SHMIPC_CREATE, &s), SHMIPC_EINVAL);
+    CHECK_EQ(get(ctx, ".shmipc/bells", SHMIPC_CREATE, &s), SHMIPC_EINVAL);
+    CHECK(strstr(shmipc_ctx_detail(ctx), "library's own") != NULL);
     CHECK_EQ(shmipc_segment_open(NULL, "a", &cfg, &s), SHMIPC_EINVAL);
     CHECK_EQ(shmipc_segment_open(ctx, "a", &cfg, NULL), SHMIPC_EINVAL);
     CHECK_EQ(shmipc_segment_open(ctx, "a", NULL, &s), SHMIPC_ENOENT);
@@ -212,6 +214,64 @@ static int kind_drained(shmipc_segment *s)
 static const shmipc_kind kind_of_7 = {7, 3, "seven", kind_validate, kind_sweep, kind_drained, NULL};
 static const shmipc_kind kind_of_8 = {8, 3, "eight", NULL, NULL, NULL, NULL};
 static const shmipc_kind newer_7 = {7, 4, "seven", NULL, NULL, NULL, NULL};
+
+/* What others do between our look at a segment and our attaching: its kind's validation runs just there. */
+static void (*between)(shmipc_ctx *ctx);
+static shmipc_ctx *stranger;
+static int kind_between(shmipc_segment *s)
+{
+    void (*act)(shmipc_ctx *) = between;
+    between = NULL;
+    if (act) act(stranger);
+    return s ? SHMIPC_OK : SHMIPC_EINVAL;
+}
+static const shmipc_kind kind_of_9 = {9, 1, "nine", kind_between, NULL, NULL, NULL};
+static void last_user_leaves(shmipc_ctx *ctx) { shmipc_segment_close(ctx->segments); }
+static void name_is_unlinked(shmipc_ctx *ctx) { CHECK_EQ(shmipc_segment_unlink(ctx, "nine"), 0); }
+static void name_is_made_anew(shmipc_ctx *ctx)
+{
+    shmipc_segment_config cfg = of_size(SHMIPC_CREATE, 100);
+    shmipc_segment *s;
+    cfg.kind = &kind_of_9;
+    CHECK_EQ(shmipc_segment_unlink(ctx, "nine"), 0);
+    CHECK_EQ(shmipc_segment_open(ctx, "nine", &cfg, &s), 0);
+}
+
+TEST(I7_what_happens_between_looking_and_attaching)
+{
+    static void (*const acts[])(shmipc_ctx *) = {last_user_leaves, name_is_unlinked, name_is_made_anew};
+    shmipc_ctx *ctx = scope_open();
+    shmipc_segment_config cfg = of_size(SHMIPC_CREATE, 100);
+    shmipc_segment *s, *t;
+    size_t i;
+    int mode;
+    COVERS("I1");
+    cfg.kind = &kind_of_9;
+    for (i = 0; i < 3; i++) {
+        for (mode = SHMIPC_OPEN; mode <= SHMIPC_OPEN_OR_CREATE; mode += 2) {
+            uint64_t first;
+            int rc;
+            stranger = scope_open();
+            cfg.mode = SHMIPC_CREATE;
+            REQUIRE(shmipc_segment_open(stranger, "nine", &cfg, &s) == 0);
+            first = shmipc_segment_generation(s);
+            cfg.mode = mode;
+            between = acts[i];
+            t = NULL;
+            rc = shmipc_segment_open(ctx, "nine", &cfg, &t);
+            CHECK(between == NULL);
+            CHECK_EQ(rc, mode == SHMIPC_OPEN && i < 2 ? SHMIPC_ENOENT : 0);
+            if (!rc) CHECK(shmipc_segment_generation(t) > first); /* never attached to what is dead or has no name */
+            if (!rc) CHECK_EQ(shmipc_segment_alive(t, shmipc_segment_index(t)), 1);
+            shmipc_segment_close(t);
+            shmipc_ctx_close(stranger);
+            CHECK_EQ(scope_files(".seg"), 0);
+        }
+    }
+    shmipc_ctx_close(ctx);
+    CHECK_EQ(scope_mappings(), 0);
+    scope_end();
+}
 
 TEST(K2_kind_and_params_must_fit)
 {
@@ -787,6 +847,12 @@ TEST(I3_segment_files_that_are_none)
     BROKEN(h->name_len = 256, SHMIPC_ECORRUPT, "damaged");
     BROKEN(memset(image + 256, 'h', 256), SHMIPC_ECORRUPT, "damaged");
     memcpy(image, good, sizeof image);
+    h->registry++; /* as if of another registry; no name leads to such a one by itself */
+    put_file(file, image, sizeof image);
+    CHECK_EQ(get(ctx, "h", SHMIPC_OPEN, &s), SHMIPC_ESTATE);
+    CHECK(strstr(shmipc_ctx_detail(ctx), "registry that was deleted") != NULL);
+    CHECK_EQ(shmipc_ctx_sweep(ctx, 0), 1);
+    memcpy(image, good, sizeof image);
     h->max_bytes = INT64_MAX; /* more than this machine can map */
     put_file(file, image, sizeof image);
     CHECK(get(ctx, "h", SHMIPC_OPEN, &s) == SHMIPC_ENOMEM);
@@ -1036,6 +1102,28 @@ TEST(I4_every_system_call_of_a_segment_may_fail)
         }
         CHECK(failed > 20 && n < 200);
     }
+    shmipc_ctx_close(ctx);
+    scope_end();
+}
+
+/* Where files without names cannot be made, or not be linked, drafts have names; each call that makes one may fail. */
+TEST(I4_every_system_call_of_a_named_draft_may_fail)
+{
+    shmipc_ctx *ctx = scope_open();
+    shmipc_segment *s;
+    int n, rc, reached = 1, before = scope_descriptors();
+    for (n = 2; reached; n++) {
+        fault_unnamed = 1;
+        fault_nth(n, EACCES);
+        rc = get(ctx, "d", SHMIPC_CREATE, &s);
+        reached = fault_off();
+        fault_unnamed = 0;
+        if (rc == 0) shmipc_segment_close(s);
+        else CHECK(s == NULL);
+        CHECK_EQ(scope_files(".seg") + scope_files(".draft"), 0);
+        CHECK_EQ(scope_descriptors(), before);
+    }
+    CHECK(n > 8);
     shmipc_ctx_close(ctx);
     scope_end();
 }
