@@ -20,8 +20,8 @@ static int reserve(void *arg, uint64_t offset, uint64_t len)
     for (p = first; p <= last; p++) missing += !backed[p];
     if (used_pages + missing > most_pages) return SHMIPC_ENOSPC;
     used_pages += missing;
-    memset(backed + first, 1, last - first + 1);
-    REQUIRE(mprotect(base + first * PAGE, (last - first + 1) * PAGE, PROT_READ | PROT_WRITE) == 0);
+    memset(backed + first, 1, (size_t)(last - first + 1));
+    REQUIRE(mprotect(base + first * PAGE, (size_t)((last - first + 1) * PAGE), PROT_READ | PROT_WRITE) == 0);
     return 0;
 }
 
@@ -31,7 +31,8 @@ static int punch(void *arg, uint64_t offset, uint64_t len)
     (void)arg;
     REQUIRE(offset % PAGE == 0 && len % PAGE == 0 && offset + len <= SIZE);
     for (p = first; p < first + n; p++) used_pages -= backed[p], backed[p] = 0;
-    REQUIRE(madvise(base + offset, len, MADV_REMOVE) == 0 && mprotect(base + offset, len, PROT_NONE) == 0);
+    REQUIRE(madvise(base + offset, (size_t)len, MADV_REMOVE) == 0);
+    REQUIRE(mprotect(base + offset, (size_t)len, PROT_NONE) == 0);
     punches++;
     return 0;
 }
@@ -355,7 +356,7 @@ TEST_LIMIT(I3_a_corrupt_region_is_survived, 60)
     memset(backed, 1, sizeof backed);
     used_pages = SIZE / PAGE;
     for (round = 0; round < 3000; round++) {
-        memset(base + 64, 0, round % 3 ? 0 : b.data - 64);
+        memset(base + 64, 0, round % 3 ? 0 : (size_t)b.data - 64);
         b.known = 0;
         for (i = 0; i < 20; i++)
             if (shmipc__block_alloc(&b, check_random() % 70000, &h[i])) h[i] = check_random();

@@ -79,9 +79,9 @@ TEST(gcm_paths_agree_for_all_sizes)
     size_t len, path;
     fill_random(plain, sizeof plain);
     fill_random(aad, sizeof aad);
-    for (len = 0; len <= 4200; len += len < 600 ? 1 : 1 + check_random() % 37) {
+    for (len = 0; len <= 4200; len += len < 600 ? 1 : 1 + (size_t)(check_random() % 37)) {
         shmipc_gcm g, portable;
-        size_t aad_len = check_random() % (len % 5 ? 40 : 300), shift = check_random() % 17;
+        size_t aad_len = (size_t)(check_random() % (len % 5 ? 40 : 300)), shift = (size_t)(check_random() % 17);
         fill_random(key, 32);
         fill_random(nonce, 12);
         CHECK_EQ(shmipc_gcm_init_path(&portable, key, SHMIPC_CRYPTO_PATH_PORTABLE), 0);
@@ -182,14 +182,14 @@ TEST(sha256_any_cutting_and_both_paths)
     uint8_t data[700], whole[32], cut[32];
     size_t len, at, n;
     fill_random(data, sizeof data);
-    for (len = 0; len < sizeof data; len += 1 + check_random() % 5) {
+    for (len = 0; len < sizeof data; len += 1 + (size_t)(check_random() % 5)) {
         shmipc_sha256 s;
         shmipc_sha256_init(&s);
         shmipc_sha256_update(&s, data, len);
         shmipc_sha256_final(&s, whole);
         shmipc_sha256_init(&s);
         for (at = 0; at < len; at += n) {
-            n = 1 + check_random() % 90;
+            n = 1 + (size_t)(check_random() % 90);
             if (n > len - at) n = len - at;
             shmipc_sha256_update(&s, data + at, n);
         }

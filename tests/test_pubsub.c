@@ -408,7 +408,7 @@ TEST(S22_overtaken_subscriber_learns_how_many_it_missed)
 }
 
 /* Messages of all sizes, as fast as they come; now and then the subscriber dawdles. */
-static size_t size_of(uint64_t id) { return id % 50 == 7 ? 70000 : 8 + id * 37 % 300; }
+static size_t size_of(uint64_t id) { return (size_t)(id % 50 == 7 ? 70000 : 8 + id * 37 % 300); }
 
 static void sub_overtaken(shmipc_ctx *ctx, int n)
 {
