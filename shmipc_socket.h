@@ -283,7 +283,7 @@ SHMIPC_API const shmipc_kind *const *shmipc_socket_kinds(uint32_t *count);
 #include "shmipc.h"
 #endif
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(SHMIPC_OS_HEADER)
 #include <sys/socket.h>
 #include <sys/un.h>
 #endif
@@ -667,7 +667,7 @@ SHMIPC__INLINE uint64_t *shmipc__lane_nook(const shmipc_lane_map *g, uint32_t c)
  * A socket file in the scope's directory, named by life and bell; reached through the directory's descriptor, because a
  * path may be too long for a socket address. Removed at close, or by a sweep of the directory. */
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(SHMIPC_OS_HEADER)
 
 static void shmipc__post_address(shmipc_ctx *ctx, uint64_t life, uint32_t bell, struct sockaddr_un *a)
 {
@@ -856,13 +856,30 @@ static void shmipc__bells_ring_one(shmipc_ctx *ctx, uint32_t bell)
     if (bell && shmipc__bells_of(ctx, &bells) == SHMIPC_OK) (void)shmipc__bell_ring(bells, bell - 1);
 }
 
-/* A request that its replier will not answer any more. */
+/* A request that its replier will not answer any more. Only the requester can come in between, to give it up. */
 static void shmipc__cell_fail(shmipc_ctx *ctx, shmipc__cell *cell, uint64_t seen)
 {
-    uint64_t to = shmipc__cell_become(seen, seen & SHMIPC__CELL_ABANDONED ? SHMIPC__CELL_FREE : SHMIPC__CELL_FAILED);
-    if (!shmipc__cas_acqrel_u64(&cell->word, &seen, to)) return;
-    shmipc__fence_seq_cst(); /* fence S of >>wait */
-    shmipc__bells_ring_one(ctx, shmipc__load_relaxed_u32(&cell->bell));
+    uint64_t given_up = seen | SHMIPC__CELL_ABANDONED, failed = shmipc__cell_become(seen, SHMIPC__CELL_FAILED);
+    if (seen != given_up && shmipc__cas_acqrel_u64(&cell->word, &seen, failed)) {
+        shmipc__fence_seq_cst(); /* fence S of >>wait */
+        shmipc__bells_ring_one(ctx, shmipc__load_relaxed_u32(&cell->bell));
+    } else if (seen == given_up) {
+        (void)shmipc__cas_acqrel_u64(&cell->word, &seen, shmipc__cell_become(seen, SHMIPC__CELL_FREE));
+    }
+}
+
+/* The dead one wants no reply any more; a replier at it may change the cell a few times meanwhile. */
+static void shmipc__dead_requester(shmipc__dead *d, uint64_t *word)
+{
+    uint64_t w = shmipc__load_acquire_u64(word), to;
+    uint32_t tries;
+    for (tries = 0; tries < 16; tries++) {
+        uint32_t state = shmipc__cell_state(w);
+        if (state == SHMIPC__CELL_FREE || shmipc__cell_requester(w) != d->index || w & SHMIPC__CELL_ABANDONED) return;
+        if (!shmipc__dead_still(d)) return; /* it is the cell of his successor */
+        to = state == SHMIPC__CELL_WRITING ? w | SHMIPC__CELL_ABANDONED : shmipc__cell_become(w, SHMIPC__CELL_FREE);
+        if (shmipc__cas_acqrel_u64(word, &w, to)) return;
+    }
 }
 
 /* The dead one's part in reply cells: as requester he wants nothing any more, as replier he will not finish. */
@@ -870,23 +887,10 @@ static void shmipc__dead_cells(shmipc__dead *d)
 {
     uint32_t i;
     for (i = 0; i < d->cell_count; i++) {
-        uint64_t *word = &d->cells[i].word, w = shmipc__load_acquire_u64(word);
-        uint32_t state = shmipc__cell_state(w);
-        if (state == SHMIPC__CELL_FREE) continue;
-        if (state == SHMIPC__CELL_WRITING && shmipc__cell_replier(w) == d->index) {
-            if (shmipc__dead_still(d)) shmipc__cell_fail(d->segment->ctx, &d->cells[i], w);
-            w = shmipc__load_acquire_u64(word);
-            state = shmipc__cell_state(w);
-        }
-        if (state == SHMIPC__CELL_FREE || shmipc__cell_requester(w) != d->index || !shmipc__dead_still(d)) continue;
-        if (state == SHMIPC__CELL_WRITING) {
-            (void)shmipc__cas_acqrel_u64(word, &w, w | SHMIPC__CELL_ABANDONED);
-            if (shmipc__load_relaxed_u64(word) == w) continue;
-            w = shmipc__load_acquire_u64(word); /* written meanwhile */
-            if (shmipc__cell_requester(w) != d->index || shmipc__cell_state(w) == SHMIPC__CELL_WRITING) continue;
-            if (!shmipc__dead_still(d)) continue; /* perhaps it is the cell of his successor */
-        }
-        (void)shmipc__cas_acqrel_u64(word, &w, shmipc__cell_become(w, SHMIPC__CELL_FREE));
+        uint64_t w = shmipc__load_acquire_u64(&d->cells[i].word);
+        if (shmipc__cell_state(w) == SHMIPC__CELL_WRITING && shmipc__cell_replier(w) == d->index &&
+            shmipc__dead_still(d)) shmipc__cell_fail(d->segment->ctx, &d->cells[i], w);
+        shmipc__dead_requester(d, &d->cells[i].word);
     }
 }
 

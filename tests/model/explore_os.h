@@ -248,6 +248,7 @@ static inline int shmipc__os_punch(shmipc__os_file f, uint64_t offset, uint64_t 
 {
     return (void)f, (void)offset, (void)bytes, 0;
 }
+static inline uint64_t shmipc__os_backed(shmipc__os_file f) { return ex_os.file[ex_os_file(f)].size; }
 
 /* ---- locks: the bytes below 64 of each file; freed by a close of the handle that holds them, or a death ---- */
 
