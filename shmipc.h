@@ -1193,8 +1193,8 @@ SHMIPC__INLINE int shmipc__spsc_space(shmipc_spsc_writer *w, uint32_t size)
     return SHMIPC__LIKELY(w->edge - w->tail >= size) ? SHMIPC_OK : shmipc__spsc_move_edge(w, size);
 }
 
-/* Copies a record to tail, where there is space, and publishes [first, tail): what append and publish do, in one. Locals,
- * because the compiler must think that the payload may overwrite the handle. */
+/* Copies a record to tail, where there is space, and publishes [first, tail): what append and publish do, in one.
+ * Locals, because the compiler must think that the payload may overwrite the handle. */
 SHMIPC__INLINE void shmipc__spsc_put(shmipc_spsc_writer *w, const void *data, uint32_t len, uint32_t tag, uint32_t size)
 {
     unsigned char *base = w->data;

@@ -40,7 +40,8 @@ static uint32_t die(uint32_t sides)
     return (uint32_t)(dice >> 33) % sides;
 }
 
-/* Waits for a message in one of the ways there are. 50 ms, so that the end is noticed; all silent for long is a hang. */
+/* Waits for a message in one of the ways there are. 50 ms, so that the end is noticed; all silent for long is a
+ * hang. */
 static int wait_in(shmipc_socket *s, int *silent)
 {
     enum { SLICE_MS = 50 };

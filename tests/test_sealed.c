@@ -36,8 +36,8 @@ static void tag_of(uint64_t key, const unsigned char nonce[24], const void *aad,
     memcpy(tag, h, 16);
 }
 
-static int toy_seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len,
-                    void *out)
+static int toy_seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                    size_t len, void *out)
 {
     toy *t = (toy *)arg;
     uint32_t n = __atomic_fetch_add(t->count, 1, __ATOMIC_RELAXED);
@@ -48,8 +48,8 @@ static int toy_seal(void *arg, const unsigned char nonce[24], const void *aad, s
     return 0;
 }
 
-static int toy_open(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len,
-                    void *out)
+static int toy_open(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                    size_t len, void *out)
 {
     toy *t = (toy *)arg;
     unsigned char tag[16];

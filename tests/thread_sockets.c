@@ -75,7 +75,9 @@ static void *puller(void *arg)
     shmipc_socket *s = opened(scope, SHMIPC_PULL, "push", NULL);
     int64_t id;
     int turn;
-    for (turn = 0; (id = recv_filled(s, turn % 2)) > 0; turn++) __atomic_fetch_add(&pulled, (uint64_t)id, __ATOMIC_RELAXED);
+    for (turn = 0; (id = recv_filled(s, turn % 2)) > 0; turn++) {
+        __atomic_fetch_add(&pulled, (uint64_t)id, __ATOMIC_RELAXED);
+    }
     CHECK_EQ(id, 0);
     shmipc_close(&s);
     return arg;
