@@ -5745,7 +5745,7 @@ static uint32_t shmipc__gate_wake_word(shmipc__gate *gate, shmipc__bells bells, 
 /* The slow half of a send: ends at most `most` sleeps. The search starts behind the bell that was woken last, and this
  * place only moves forward: with n bells at a gate, one that stays there is woken after at most n - 1 others and one
  * for each sender that was already searching when it came. */
-SHMIPC__UNUSED static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
+SHMIPC__NOINLINE static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
 {
     uint64_t turn = shmipc__load_relaxed_u64(&gate->turn), summary = shmipc__load_relaxed_u64(&gate->summary);
     uint32_t i, n = 0, last = 0, first = (uint32_t)(turn % SHMIPC__BELLS_MAX);
@@ -5765,7 +5765,7 @@ SHMIPC__UNUSED static uint32_t shmipc__gate_wake(shmipc__gate *gate, shmipc__bel
 
 /* To be called after each publish, or once after a batch: `most` is 1 where one receiver can take what was sent, and
  * SHMIPC__WAKE_ALL where all want it. No system call when nobody sleeps. */
-SHMIPC__UNUSED static uint32_t shmipc__gate_ring(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
+SHMIPC__INLINE uint32_t shmipc__gate_ring(shmipc__gate *gate, shmipc__bells bells, uint32_t most)
 {
     shmipc__fence_seq_cst(); /* fence S */
     if (SHMIPC__LIKELY(!(uint32_t)shmipc__load_relaxed_u64(&gate->summary))) return 0;
