@@ -1810,6 +1810,7 @@ SHMIPC__INLINE void shmipc__lane_published(shmipc_lane_writer *w)
 {
     SHMIPC__LW_STORE_RELAXED(&shmipc__lane_mem_of(&w->map)->head, (shmipc__lw)w->next);
     w->next = (shmipc__lw)(w->next + 1);
+    SHMIPC__PREFETCH_WRITE(shmipc__lane_slot(&w->map, (shmipc__lw)(w->next + 2))); /* readers still have it */
 }
 
 SHMIPC__INLINE void shmipc__lane_put_inline(shmipc_lane_writer *w, const void *data, uint32_t len, uint32_t tag)

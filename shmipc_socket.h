@@ -413,6 +413,7 @@ struct shmipc_socket {
     int has_waiter, probes;
     int post; /* the descriptor of shmipc_fd, or -1 */
     uint32_t post_bell;
+    uint32_t row;   /* messages received without an empty look between them */
     uint32_t idle;  /* slices in a row that brought nothing */
     uint32_t swept; /* where the next sweep of a few begins */
     int64_t swept_ns;
@@ -1110,6 +1111,7 @@ static int shmipc__socket_wait(shmipc_socket *s, shmipc__wait_item *items, uint3
         s->waiter.slice_ns = s->idle < 8 ? SHMIPC__SLICE_NS : 2 * SHMIPC__SLICE_NS; /* to wake up costs 30 us */
         slice = until - now < s->waiter.slice_ns ? until - now : s->waiter.slice_ns;
         if (s->wait == SHMIPC_WAIT_SLEEP) s->waiter.spin_ns = 0;
+        s->waiter.probed_ns = now; /* one sleep for each slice */
         s->stats.waits++;
         rc = shmipc__wait(&s->waiter, items, n, slice);
         if (rc == SHMIPC_EINTR && !s->interruptible) rc = SHMIPC_ETIMEDOUT; /* it ended the slice, for `stop` to look */
@@ -2898,6 +2900,16 @@ static int shmipc__want_fits(shmipc_socket *s)
     }
 }
 
+/* At the end of what was there, in mid-stream, reader and writer would fight over each line from now on, as in a queue:
+ * a microsecond's rest lets the writer get ahead. A single message that is answered never meets it. */
+static SHMIPC__NOINLINE int shmipc__receive_rest(const shmipc__want *w)
+{
+    int i;
+    w->socket->row = 0;
+    for (i = 0; i < 64; i++) shmipc__pause();
+    return shmipc__want_once(w);
+}
+
 static int shmipc__receive(shmipc_socket *s, void *buf, size_t cap, int view, shmipc_msg *m, int64_t timeout_ns)
 {
     shmipc__want w;
@@ -2911,6 +2923,7 @@ static int shmipc__receive(shmipc_socket *s, void *buf, size_t cap, int view, sh
     m->socket = s;
     s->looked = 0; /* what lies there already may have been given up */
     rc = shmipc__want_once(&w);
+    if (SHMIPC__UNLIKELY(rc == SHMIPC_EAGAIN && s->row >= 16)) rc = shmipc__receive_rest(&w);
     if (rc == SHMIPC_EAGAIN) {
         if (timeout_ns == 0) return SHMIPC_ETIMEDOUT;
         if (s->role == SHMIPC_REQ && s->wait != SHMIPC_WAIT_SPIN && shmipc__socket_waiter(s) == SHMIPC_OK) {
@@ -2920,6 +2933,7 @@ static int shmipc__receive(shmipc_socket *s, void *buf, size_t cap, int view, sh
         rc = rc == 1 ? SHMIPC_OK : rc;
     }
     if (SHMIPC__LIKELY(rc == SHMIPC_OK)) {
+        s->row++;
         shmipc__count_received(s, m->len);
         s->views += m->pin != 0;
     } else if (rc != SHMIPC_ETIMEDOUT && rc != SHMIPC_EINTR) {
