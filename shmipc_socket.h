@@ -144,7 +144,7 @@ typedef struct shmipc_loan {
     void *data;
     uint64_t len;
     uint32_t tag;
-    uint32_t in_private;      /* private from here on                                                                */
+    uint32_t kind;            /* private from here on                                                                */
     uint32_t chunk, flags;
     uint64_t room, word;
     shmipc_socket *socket;
@@ -330,6 +330,7 @@ enum { SHMIPC__LANES = 256, SHMIPC__SPARES = 16, SHMIPC__OWNER_SPARE = 0xfffffe 
 enum { SHMIPC__KIND_PUBSUB = 1, SHMIPC__KIND_PUSHPULL = 2, SHMIPC__KIND_REQREP = 3 };
 
 #define SHMIPC__PIN_PRIVATE 0xffffffffu /* a view of private memory */
+enum { SHMIPC__LOAN_PRIVATE = 1, SHMIPC__LOAN_SLOT, SHMIPC__LOAN_CHUNK, SHMIPC__LOAN_CELL }; /* where a loan lies */
 
 /* What a lane and a queue carry beside the sender's 24 bits. */
 #define SHMIPC__TAG_USER 0xffffffu
@@ -427,7 +428,7 @@ struct shmipc_socket {
     unsigned char *topics; /* length, bytes, length, bytes ... */
     uint32_t topic_count;
     uint32_t loaned, loan_chunk;
-    uint64_t loan_word; /* PUSH: the chunk that is out on loan */
+    uint64_t loan_word; /* PUSH, REQ: the chunk that is out on loan; REP: the cell's word, when its block is */
     shmipc_lane_writer writer; /* PUB */
     shmipc__feed **feeds;      /* SUB */
     uint32_t feed_count, feed_at, feed_burst, joined; /* joined: lanes that were there when we came */
@@ -2079,19 +2080,25 @@ static int shmipc__req_claim(shmipc_socket *s)
     return SHMIPC_EBUSY;
 }
 
-/* One attempt to queue a request, whose cell is claimed at the first. SHMIPC_EFULL. */
-static int shmipc__req_put(shmipc_socket *s, const shmipc__parts *p)
+/* The header of a request, into its chunk. */
+static void shmipc__req_head(shmipc_socket *s, uint32_t chunk)
 {
     shmipc__request r;
-    shmipc_queue_msg m;
-    void *at;
-    int rc = s->cell_word ? SHMIPC_OK : shmipc__req_claim(s);
-    if (!rc) rc = shmipc__queue_room_open(s, sizeof r, shmipc__parts_size(s, p), &m, &at);
-    if (rc) return rc == SHMIPC_EBUSY ? SHMIPC_EFULL : rc;
     r.id = shmipc__cell_id(s->cell_word);
     r.cell = s->cell;
     r.requester = s->index;
-    shmipc__copy_in(m.data, &r, sizeof r);
+    shmipc__copy_in(shmipc__queue_chunk(&s->queue, chunk) + 2, &r, sizeof r);
+}
+
+/* One attempt to queue a request, whose cell is claimed at the first. SHMIPC_EFULL. */
+static int shmipc__req_put(shmipc_socket *s, const shmipc__parts *p)
+{
+    shmipc_queue_msg m;
+    void *at;
+    int rc = s->cell_word ? SHMIPC_OK : shmipc__req_claim(s);
+    if (!rc) rc = shmipc__queue_room_open(s, sizeof(shmipc__request), shmipc__parts_size(s, p), &m, &at);
+    if (rc) return rc == SHMIPC_EBUSY ? SHMIPC_EFULL : rc;
+    shmipc__req_head(s, m.chunk);
     rc = shmipc__parts_write(s, p, at, 0);
     m.tag |= p->tag;
     if (!rc) rc = shmipc_queue_commit(&s->queue, &m);
@@ -2274,6 +2281,7 @@ static void shmipc__rep_drop(shmipc_socket *s)
 {
     uint64_t w;
     if (!s->pending.data) return;
+    if (s->loaned == SHMIPC__LOAN_CELL) shmipc__rep_end(&s->cells[s->pending_cell], s->loan_word, SHMIPC__CELL_WAITING);
     w = shmipc__load_acquire_u64(&s->cells[s->pending_cell].word);
     if (shmipc__cell_id(w) == s->pending_id && shmipc__cell_state(w) == SHMIPC__CELL_WAITING) {
         shmipc__cell_fail(s->ctx, &s->cells[s->pending_cell], w);
@@ -2555,7 +2563,7 @@ static void shmipc__queue_leave(shmipc_socket *s)
     q.data = (void *)(uintptr_t)1; /* the queue looks only whether it was released */
     q.word = s->loan_word;
     q.chunk = s->loan_chunk;
-    if (s->role == SHMIPC_PUSH && s->loaned) (void)shmipc_queue_discard(&s->queue, &q);
+    if (s->loaned == SHMIPC__LOAN_CHUNK) (void)shmipc_queue_discard(&s->queue, &q);
     (void)shmipc_queue_detach(&s->queue);
     for (c = 0; c < s->queue.config.chunks; c++) {
         q.data = (void *)(uintptr_t)1;
@@ -2678,6 +2686,9 @@ static int shmipc__send_parts(shmipc_socket *s, const shmipc__parts *p, int64_t 
         if (!s->pending.data)
             return shmipc__fail(s->ctx, SHMIPC_ESTATE, "no request on \"%s\" to answer: receive one first",
                                 s->segment->name);
+        if (s->loaned == SHMIPC__LOAN_CELL)
+            return shmipc__fail(s->ctx, SHMIPC_ESTATE, "the answer on \"%s\" is out on loan: commit or discard it",
+                                s->segment->name);
         rc = shmipc__rep_put(s, p);
         break;
     default: return shmipc__wrong_role(s, "sending");
@@ -2760,17 +2771,44 @@ SHMIPC_API int shmipc_send_many(shmipc_socket *s, const shmipc_item *items, uint
 
 /* ---- loans ---- */
 
-static int shmipc__loan_room(shmipc_socket *s, uint64_t len, shmipc_loan *l)
+/* A reply's block: the cell is WRITING as long as the loan is out. 0: nobody wants it any more, or a code. */
+static int shmipc__loan_cell(shmipc_socket *s, uint64_t len, shmipc_loan *l)
+{
+    shmipc__cell *cell = &s->cells[s->pending_cell];
+    int rc;
+    if (!shmipc__rep_claim(s, cell, &s->loan_word)) return 0;
+    rc = shmipc__cell_room(s, cell, len, &l->flags, &l->data);
+    if (rc) return shmipc__rep_end(cell, s->loan_word, SHMIPC__CELL_WAITING), rc;
+    return SHMIPC__LOAN_CELL;
+}
+
+static int shmipc__loan_chunk(shmipc_socket *s, uint64_t len, shmipc_loan *l)
 {
     shmipc_queue_msg m;
-    int rc;
-    if (s->role == SHMIPC_PUB) return shmipc__pub_room(s, len, &l->data);
-    rc = shmipc__queue_room_open(s, 0, len, &m, &l->data);
-    if (rc == SHMIPC_EBUSY) return SHMIPC_EFULL;
+    uint64_t head = s->role == SHMIPC_REQ ? sizeof(shmipc__request) : 0;
+    int rc = shmipc__queue_room_open(s, head, len, &m, &l->data);
+    if (rc) return rc == SHMIPC_EBUSY ? SHMIPC_EFULL : rc;
     l->word = s->loan_word = m.word;
     l->chunk = s->loan_chunk = m.chunk;
     l->flags = m.tag;
-    return rc;
+    return SHMIPC__LOAN_CHUNK;
+}
+
+/* Where the loan lies, or a code. What is sealed, or small and goes behind a header, is written at commit. */
+static int shmipc__loan_room(shmipc_socket *s, uint64_t len, shmipc_loan *l)
+{
+    int rc = 0, small = len <= SHMIPC__QUEUE_NOOK;
+    if (s->role == SHMIPC_PUB && !s->sealed) {
+        rc = shmipc__pub_room(s, len, &l->data);
+        return rc ? rc : SHMIPC__LOAN_SLOT;
+    }
+    if (!s->sealed && (s->role == SHMIPC_PUSH || (s->role == SHMIPC_REQ && !small)))
+        return shmipc__loan_chunk(s, len, l);
+    if (!s->sealed && s->role == SHMIPC_REP && !small) rc = shmipc__loan_cell(s, len, l);
+    if (rc) return rc;
+    rc = shmipc__scratch(s, len ? (size_t)len : 1);
+    l->data = s->scratch;
+    return rc ? rc : SHMIPC__LOAN_PRIVATE;
 }
 
 SHMIPC_API int shmipc_loan_open(shmipc_socket *s, size_t len, shmipc_loan *loan)
@@ -2788,15 +2826,9 @@ SHMIPC_API int shmipc_loan_open(shmipc_socket *s, size_t len, shmipc_loan *loan)
     memset(&l, 0, sizeof l);
     l.socket = s;
     l.len = l.room = len;
-    if (s->sealed || s->role >= SHMIPC_REQ) { /* written at commit: into a cell, behind a header, or as ciphertext */
-        rc = shmipc__scratch(s, len ? len : 1);
-        l.data = s->scratch;
-        l.in_private = 1;
-    } else {
-        rc = shmipc__loan_room(s, len, &l);
-    }
-    if (rc) return rc;
-    s->loaned = 1;
+    rc = shmipc__loan_room(s, len, &l);
+    if (rc < 0) return rc;
+    s->loaned = l.kind = (uint32_t)rc;
     *loan = l;
     return SHMIPC_OK;
 }
@@ -2805,7 +2837,7 @@ static int shmipc__loan_check(const shmipc_loan *l)
 {
     int rc = l ? shmipc__socket_usable(l->socket) : SHMIPC_EINVAL;
     if (rc) return rc;
-    return l->socket->loaned && l->data ? SHMIPC_OK : SHMIPC_ESTATE;
+    return l->socket->loaned == l->kind && l->data ? SHMIPC_OK : SHMIPC_ESTATE;
 }
 
 static shmipc_queue_msg shmipc__loan_queued(const shmipc_loan *l)
@@ -2820,6 +2852,38 @@ static shmipc_queue_msg shmipc__loan_queued(const shmipc_loan *l)
     return m;
 }
 
+static int shmipc__loan_queue(shmipc_socket *s, const shmipc_loan *l, int64_t timeout_ns)
+{
+    shmipc_queue_msg m = shmipc__loan_queued(l);
+    shmipc__offer o;
+    int rc;
+    o.socket = s;
+    o.parts = NULL;
+    o.loan = &m;
+    if (s->role == SHMIPC_PUSH) {
+        if (m.tag & SHMIPC__TAG_LARGE) shmipc__queue_describe(s, &m, 0, l->len);
+        return shmipc__offer_make(&o, timeout_ns);
+    }
+    shmipc__req_abandon(s);
+    rc = shmipc__req_claim(s);
+    if (rc) return rc == SHMIPC_EBUSY ? SHMIPC_EFULL : rc;
+    shmipc__req_head(s, m.chunk);
+    shmipc__queue_describe(s, &m, sizeof(shmipc__request), l->len);
+    rc = shmipc__offer_make(&o, timeout_ns);
+    if (rc) shmipc__req_abandon(s);
+    return rc;
+}
+
+static void shmipc__loan_reply(shmipc_socket *s, const shmipc_loan *l)
+{
+    shmipc__cell *cell = &s->cells[s->pending_cell];
+    shmipc__store_relaxed_u64(&cell->nook[1], l->len);
+    shmipc__store_relaxed_u32(&cell->tag, l->flags | l->tag);
+    shmipc__rep_end(cell, s->loan_word, SHMIPC__CELL_DONE);
+    shmipc__cell_ring(s, cell);
+    shmipc__rep_finish(s);
+}
+
 SHMIPC_API int shmipc_loan_commit(shmipc_loan *l, int64_t timeout_ns)
 {
     shmipc_socket *s;
@@ -2828,21 +2892,17 @@ SHMIPC_API int shmipc_loan_commit(shmipc_loan *l, int64_t timeout_ns)
     s = l->socket;
     if (l->len > l->room || l->tag > SHMIPC__TAG_USER)
         return shmipc__fail(s->ctx, SHMIPC_EINVAL, "len is above what was lent, or tag above 24 bits");
-    if (l->in_private) {
-        rc = shmipc_send_tag(s, l->data, (size_t)l->len, l->tag, timeout_ns);
-        if (rc) return rc;
-        s->stats.sent--, s->stats.bytes_sent -= l->len;
-    } else if (s->role == SHMIPC_PUB) {
+    switch (l->kind) {
+    case SHMIPC__LOAN_SLOT:
         rc = shmipc__pub_commit(s, l->len, l->tag);
         if (!rc) shmipc__socket_ring(s, &s->channel->in, SHMIPC__WAKE_ALL);
-    } else {
-        shmipc_queue_msg m = shmipc__loan_queued(l);
-        shmipc__offer o;
-        o.socket = s;
-        o.parts = NULL;
-        o.loan = &m;
-        if (m.tag & SHMIPC__TAG_LARGE) shmipc__queue_describe(s, &m, 0, l->len);
-        rc = shmipc__offer_make(&o, timeout_ns);
+        break;
+    case SHMIPC__LOAN_CHUNK: rc = shmipc__loan_queue(s, l, timeout_ns); break;
+    case SHMIPC__LOAN_CELL: shmipc__loan_reply(s, l); break;
+    default:
+        rc = shmipc_send_tag(s, l->data, (size_t)l->len, l->tag, timeout_ns);
+        if (rc) return rc;
+        s->stats.sent--, s->stats.bytes_sent -= l->len; /* counted below */
     }
     if (rc) return rc;
     s->loaned = 0;
@@ -2855,10 +2915,14 @@ SHMIPC_API int shmipc_loan_discard(shmipc_loan *l)
 {
     int rc = shmipc__loan_check(l);
     if (rc) return rc;
-    if (!l->in_private && l->socket->role == SHMIPC_PUB) (void)shmipc_lane_discard(&l->socket->writer);
-    if (!l->in_private && l->socket->role == SHMIPC_PUSH) {
+    if (l->kind == SHMIPC__LOAN_SLOT) (void)shmipc_lane_discard(&l->socket->writer);
+    if (l->kind == SHMIPC__LOAN_CHUNK) {
         shmipc_queue_msg m = shmipc__loan_queued(l);
         (void)shmipc_queue_discard(&l->socket->queue, &m);
+    }
+    if (l->kind == SHMIPC__LOAN_CELL) {
+        shmipc_socket *s = l->socket;
+        shmipc__rep_end(&s->cells[s->pending_cell], s->loan_word, SHMIPC__CELL_WAITING);
     }
     l->socket->loaned = 0;
     l->data = NULL;

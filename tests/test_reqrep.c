@@ -371,6 +371,57 @@ TEST(S36_state_errors)
     world_end(ctx);
 }
 
+/* Requests and replies written in place, each way they can end. */
+TEST(S17_S30_loans_of_large_messages)
+{
+    enum { LEN = 300000 };
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket *req = opened(ctx, SHMIPC_REQ, "r", NULL), *rep = opened(ctx, SHMIPC_REP, "r", NULL);
+    shmipc_loan ask_with, answer_with;
+    shmipc_msg m;
+    uint64_t i;
+    for (i = 1; i <= 20; i++) {
+        CHECK_EQ(shmipc_loan_open(req, LEN, &ask_with), SHMIPC_OK);
+        fill(ask_with.data, LEN, i);
+        ask_with.len -= i;
+        ask_with.tag = 5;
+        CHECK_EQ(shmipc_loan_commit(&ask_with, 0), SHMIPC_OK);
+        CHECK_EQ(shmipc_loan_commit(&ask_with, 0), SHMIPC_ESTATE);
+        CHECK_EQ(shmipc_take(rep, &m, SOON), SHMIPC_OK);
+        CHECK_EQ(m.len, LEN - i);
+        CHECK_EQ(m.tag, 5);
+        CHECK(is_filled(m.data, LEN - i, i));
+        CHECK_EQ(shmipc_loan_open(rep, LEN, &answer_with), SHMIPC_OK);
+        CHECK_EQ(send_id(rep, 1, 0), SHMIPC_ESTATE); /* one answer */
+        fill(answer_with.data, LEN, 1000 + i);
+        if (i % 3 == 0) { /* thought better of it */
+            CHECK_EQ(shmipc_loan_discard(&answer_with), SHMIPC_OK);
+            CHECK_EQ(recv_id(req, 0), SHMIPC_ETIMEDOUT);
+            answer(rep, i);
+            CHECK_EQ(recv_id(req, SOON), (int64_t)(1000000 + i));
+            continue;
+        }
+        if (i % 3 == 1) CHECK_EQ(shmipc_abandon(req), SHMIPC_OK); /* given up while the reply is being written */
+        CHECK_EQ(shmipc_loan_commit(&answer_with, 0), SHMIPC_OK);
+        if (i % 3 == 1) {
+            CHECK_EQ(recv_id(req, 0), SHMIPC_ESTATE);
+            continue;
+        }
+        CHECK_EQ(shmipc_take(req, &m, SOON), SHMIPC_OK);
+        CHECK(m.len == LEN && is_filled(m.data, LEN, 1000 + i));
+        CHECK_EQ(shmipc_release(&m), SHMIPC_OK);
+    }
+    CHECK_EQ(shmipc_loan_open(req, LEN, &ask_with), SHMIPC_OK);
+    CHECK_EQ(send_id(req, 8, SOON), SHMIPC_OK); /* another request may pass the loan */
+    CHECK_EQ(recv_id(rep, SOON), 8);
+    CHECK_EQ(shmipc_loan_open(rep, LEN, &answer_with), SHMIPC_OK);
+    shmipc_close(&rep); /* with the reply unfinished */
+    CHECK_EQ(recv_id(req, SOON), SHMIPC_EPEERDEAD);
+    shmipc_close(&req);
+    CHECK_EQ(channel_files(), 0);
+    world_end(ctx);
+}
+
 /* ---- deaths ---- */
 
 /* n: 0 stays with the request in hand, 1 closes with it, 2 stays with the request viewed */
