@@ -219,6 +219,7 @@ typedef struct shmipc_spsc_writer {
     uint32_t first;
     uint32_t first_word;
     uint32_t reserved;
+    uint32_t in_a_row;
 } shmipc_spsc_writer;
 
 typedef struct shmipc_spsc_reader {
@@ -227,7 +228,7 @@ typedef struct shmipc_spsc_reader {
     uint32_t capacity;
     uint32_t pos;
     uint32_t released;
-    uint32_t slip;
+    uint32_t in_a_row;
 } shmipc_spsc_reader;
 
 SHMIPC_API size_t shmipc_spsc_size(uint32_t capacity); /* 0: not a legal capacity */
@@ -1111,7 +1112,7 @@ SHMIPC_API int shmipc_spsc_writer_attach(shmipc_spsc_writer *w, void *mem, size_
     w->tail = w->first = pos;
     w->limit = head + capacity;
     w->edge = pos;
-    w->first_word = w->reserved = 0;
+    w->first_word = w->reserved = w->in_a_row = 0;
     return SHMIPC_OK;
 }
 
@@ -1129,19 +1130,33 @@ SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_
     r->head = &m->head;
     r->capacity = capacity;
     r->pos = r->released = head;
-    r->slip = 0;
+    r->in_a_row = 0;
     return SHMIPC_OK;
 }
 
 SHMIPC__COLD_END
 
+/* In the middle of a stream, full or empty means that both sides fight over each line, once per record. A rest of a
+ * microsecond or two lets the other side get ahead, and then a line carries many. 1: rested, look again. A record that is
+ * answered never meets it. */
+static SHMIPC__NOINLINE int shmipc__spsc_rest(uint32_t capacity, uint32_t *in_a_row, uint32_t least, uint32_t most)
+{
+    uint32_t i, n = *in_a_row < least ? 0 : capacity / 256;
+    *in_a_row = 0;
+    for (i = 0; i < n && i < most; i++) shmipc__pause();
+    return n != 0;
+}
+
 /* The cached head says that `need` bytes do not fit: look at the real one. */
 static SHMIPC__NOINLINE int shmipc__spsc_refresh(shmipc_spsc_writer *w, uint32_t need)
 {
-    uint32_t limit = shmipc__load_acquire_u32(w->head) + w->capacity; /* H2 */
-    if ((limit & 7) || limit - w->tail > w->capacity) return SHMIPC_ECORRUPT;
-    w->limit = limit;
-    return limit - w->tail >= need ? SHMIPC_OK : SHMIPC_EFULL;
+    do {
+        uint32_t limit = shmipc__load_acquire_u32(w->head) + w->capacity; /* H2 */
+        if ((limit & 7) || limit - w->tail > w->capacity) return SHMIPC_ECORRUPT;
+        w->limit = limit;
+        if (limit - w->tail >= need) return SHMIPC_OK;
+    } while (shmipc__spsc_rest(w->capacity, &w->in_a_row, 16, 128));
+    return SHMIPC_EFULL;
 }
 
 /* Adds a record at tail. The first one of a batch keeps its 0 until shmipc_spsc_flush. */
@@ -1150,6 +1165,7 @@ SHMIPC__INLINE void shmipc__spsc_append(shmipc_spsc_writer *w, uint32_t word, ui
     if (w->first == w->tail) w->first_word = word;
     else shmipc__store_relaxed_u32(shmipc__spsc_word(w->data, w->tail, w->capacity), word);
     w->tail += span;
+    w->in_a_row++;
     SHMIPC__PREFETCH_WRITE(shmipc__spsc_word(w->data, w->tail + 2 * SHMIPC__LINE, w->capacity));
 }
 
@@ -1202,6 +1218,7 @@ SHMIPC__INLINE void shmipc__spsc_put(shmipc_spsc_writer *w, const void *data, ui
     uint32_t *word = shmipc__spsc_word(base, tail, capacity), header = SHMIPC__SPSC_VALID | len;
     w->reserved = 0;
     w->tail = w->first = end;
+    w->in_a_row++;
     if (SHMIPC__LIKELY(len)) shmipc__copy_in(word + 2, data, len);
     shmipc__store_relaxed_u32(word + 1, tag);
     if (SHMIPC__UNLIKELY(first != tail)) {
@@ -1289,7 +1306,10 @@ SHMIPC__INLINE uint32_t shmipc__spsc_next(shmipc_spsc_reader *r, uint32_t *span,
     for (;;) {
         uint32_t word = shmipc__spsc_look(r);
         *rc = SHMIPC_EAGAIN;
-        if (!word) return 0;
+        if (!word) {
+            if (r->in_a_row && shmipc__spsc_rest(r->capacity, &r->in_a_row, 16, 64)) continue;
+            return 0;
+        }
         *span = shmipc__spsc_span(word, r->pos & (r->capacity - 1), r->capacity);
         *rc = SHMIPC_ECORRUPT;
         if (SHMIPC__UNLIKELY(!*span || r->pos + *span - r->released > r->capacity - 8)) return 0;
@@ -1311,6 +1331,7 @@ SHMIPC_API int shmipc_spsc_peek(shmipc_spsc_reader *r, const void **payload, uin
     *len = word & SHMIPC__SPSC_LEN;
     if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
     r->pos += span;
+    r->in_a_row++;
     return SHMIPC_OK;
 }
 
@@ -1328,6 +1349,7 @@ SHMIPC__INLINE void shmipc__spsc_get(shmipc_spsc_reader *r, uint32_t word, uint3
     const uint32_t *at = shmipc__spsc_word(r->data, r->pos, r->capacity);
     uint32_t *head = r->head, pos = r->pos + span, n = word & SHMIPC__SPSC_LEN;
     r->pos = r->released = pos;
+    r->in_a_row++;
     *len = n;
     if (SHMIPC__LIKELY(n)) shmipc__copy_out(buf, at + 2, n);
     if (tag) *tag = shmipc__load_relaxed_u32(at + 1);
@@ -1352,7 +1374,7 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
     if (SHMIPC__UNLIKELY(!r || !len || (!buf && cap))) return SHMIPC_EINVAL;
     if (SHMIPC__UNLIKELY(r->pos != r->released)) return SHMIPC_ESTATE;
     word = shmipc__spsc_look(r);
-    if (!word) return SHMIPC_EAGAIN;
+    if (!word && !r->in_a_row) return SHMIPC_EAGAIN;
     n = word ^ SHMIPC__SPSC_VALID; /* the length, unless there is a PAD or no VALID */
     if (n > SHMIPC__SPSC_SHORT || n > cap) return shmipc__spsc_recv_slow(r, buf, cap, len, tag);
     span = shmipc__spsc_record(n, r->capacity);
