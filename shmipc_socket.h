@@ -1583,10 +1583,21 @@ static int shmipc__sub_join(shmipc_socket *s, int fresh)
     return rc == SHMIPC_EAGAIN ? SHMIPC_OK : rc;
 }
 
+/* Views end with the context at the latest. */
+static void shmipc__feed_end_views(shmipc__feed *f)
+{
+    uint32_t i;
+    for (i = 1; i <= f->reader.map.budget; i++) {
+        if (f->reader.pins >> (i - 1) & 1u) shmipc__store_release_u64(SHMIPC__RECORD_HAZARD(f->reader.record, i), 0); /* L8 */
+    }
+    f->reader.pins = 0;
+}
+
 static void shmipc__sub_stop(shmipc_socket *s)
 {
     uint32_t i;
     for (i = 0; i < s->feed_count; i++) {
+        shmipc__feed_end_views(s->feeds[i]);
         (void)shmipc_lane_reader_detach(&s->feeds[i]->reader);
         free(s->feeds[i]);
     }
@@ -2113,6 +2124,18 @@ static void shmipc__cell_leave(shmipc_socket *s, shmipc__cell *cell, uint64_t w)
     shmipc__store_release_u64(&cell->word, shmipc__cell_become(w, SHMIPC__CELL_FREE)); /* [R2] */
 }
 
+/* Nothing is wanted any more, and no view of a reply stays. */
+static void shmipc__req_end(shmipc_socket *s)
+{
+    uint32_t i;
+    shmipc__req_abandon(s);
+    for (i = 0; s->views && i < s->cell_count; i++) {
+        uint64_t w = shmipc__load_acquire_u64(&s->cells[i].word);
+        if (shmipc__cell_state(w) != SHMIPC__CELL_DONE || shmipc__cell_requester(w) != s->index) continue;
+        shmipc__cell_leave(s, &s->cells[i], w);
+    }
+}
+
 static int shmipc__req_try(shmipc_socket *s, const shmipc__want *want)
 {
     shmipc__cell *cell = &s->cells[s->cell];
@@ -2582,7 +2605,7 @@ static void shmipc__socket_give_back(shmipc_socket *s)
         (void)shmipc_lane_writer_detach(&s->writer);
     }
     if (s->role == SHMIPC_SUB) shmipc__sub_stop(s);
-    if (s->role == SHMIPC_REQ && s->cells) shmipc__req_abandon(s);
+    if (s->role == SHMIPC_REQ && s->cells) shmipc__req_end(s);
     if (s->role == SHMIPC_REP && s->cells) shmipc__rep_drop(s);
     if (s->has_queue) shmipc__queue_leave(s);
     if (s->has_waiter) shmipc__waiter_close(&s->waiter);
