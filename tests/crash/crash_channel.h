@@ -163,10 +163,10 @@ static inline void watch(crash_run *r, shmipc_socket *s)
     crash_watch(r, s->channel, 3072 + 8 * sizeof(shmipc__place));
     crash_watch(r, s->blocks.base, sizeof(shmipc__region) + 12 * sizeof(shmipc__extent));
     crash_watch(r, s->segment->base, 1024);
-    watch_block(r, s, s->channel->queue, 40000);
-    watch_block(r, s, s->channel->cells, 8192);
-    watch_block(r, s, s->channel->lanes[0], 40000);
-    watch_block(r, s, s->channel->lanes[1], 40000);
+    watch_block(r, s, s->channel->queue, 34000);
+    watch_block(r, s, s->channel->cells, 2048);
+    watch_block(r, s, s->channel->lanes[0], 6000);
+    watch_block(r, s, s->channel->lanes[1], 6000);
 }
 
 static inline void enter_scope(crash_run *r)
@@ -203,13 +203,25 @@ static inline void last_one(crash_run *r, shmipc_socket **s)
     CRASH_EXPECT(r, leaked, segments() == 0);
 }
 
+/* In the short form only kills and stops, and two roles. */
+static inline void shorten(crash_op *op)
+{
+    static const char *const two[] = {"goes on", "sweeps first", NULL};
+    op->modes &= CRASH_KILL | CRASH_FREEZE | CRASH_BLOCKED;
+    op->roles = two;
+}
+
 static inline int run(const char *topic, const crash_op *ops, size_t count, int argc, char **argv)
 {
+    static crash_op mine_too[64];
+    size_t i;
     int rc;
     strcpy(dir, "/dev/shm/shmipc-crash-XXXXXX");
-    if (!mkdtemp(dir)) return 2;
+    if (!mkdtemp(dir) || count > 64) return 2;
     book = (ledger *)crash_shared(sizeof *book);
-    rc = crash_main(topic, ops, count, argc, argv);
+    memcpy(mine_too, ops, count * sizeof *ops);
+    for (i = 0; i < count && getenv("SHORT"); i++) shorten(&mine_too[i]);
+    rc = crash_main(topic, mine_too, count, argc, argv);
     empty_dir();
     (void)rmdir(dir);
     return rc;

@@ -529,21 +529,27 @@ static inline void crash__path_free(crash__path *t)
     free(t->want);
 }
 
+static inline uint64_t crash__mix(uint64_t h, const unsigned char *b)
+{
+    uint64_t w;
+    memcpy(&w, b, 8);
+    h = (h ^ w) * UINT64_C(0xff51afd7ed558ccd);
+    return h ^ h >> 32;
+}
+
+/* Four chains at once: it runs after every step of a walk. */
 static inline uint64_t crash__hash(const crash_run *r)
 {
-    uint64_t h = UINT64_C(0x9e3779b97f4a7c15), w;
-    int i;
+    uint64_t h[4] = { UINT64_C(0x9e3779b97f4a7c15), 1, 2, 3 };
+    int i, j;
     for (i = 0; i < r->watches; i++) {
         const unsigned char *b = (const unsigned char *)r->watch[i].at;
         size_t n = r->watch[i].size;
-        for (; n >= 8; n -= 8, b += 8) {
-            memcpy(&w, b, 8);
-            h = (h ^ w) * UINT64_C(0xff51afd7ed558ccd);
-            h ^= h >> 32;
-        }
-        for (; n; n--, b++) h = (h ^ *b) * UINT64_C(0x100000001b3);
+        for (; n >= 32; n -= 32, b += 32)
+            for (j = 0; j < 4; j++) h[j] = crash__mix(h[j], b + 8 * j);
+        for (; n; n--, b++) h[0] = (h[0] ^ *b) * UINT64_C(0x100000001b3);
     }
-    return h;
+    return h[0] ^ h[1] * 3 ^ h[2] * 5 ^ h[3] * 7;
 }
 
 /* One recorded step. Returns CRASH__AT while the window goes on. */
