@@ -1452,6 +1452,7 @@ static int shmipc__pub_start(shmipc_socket *s)
         handle = shmipc__load_acquire_u64(&s->channel->lanes[i]);
         rc = shmipc__lane_place(s->segment, &s->blocks, s->depth, handle, &env);
         if (!rc) rc = shmipc_lane_writer_attach(&s->writer, &env);
+        if (rc) s->writer.word = 0;
         if (rc != SHMIPC_EBUSY) return rc ? shmipc__socket_fail(s, rc, "joining a lane") : SHMIPC_OK;
         rc = SHMIPC_OK; /* it has a living writer */
     }
@@ -2600,7 +2601,7 @@ static void shmipc__queue_leave(shmipc_socket *s)
 /* Gives back what this process holds on the channel, while it still holds its life. */
 static void shmipc__socket_give_back(shmipc_socket *s)
 {
-    if (s->role == SHMIPC_PUB && s->writer.map.mem) {
+    if (s->role == SHMIPC_PUB && s->writer.word) { /* the lane is ours */
         shmipc__pub_trim(s);
         (void)shmipc_lane_writer_detach(&s->writer);
     }
