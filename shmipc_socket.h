@@ -540,13 +540,21 @@ static int shmipc__params_differ(shmipc_socket *s, const char *what, uint64_t th
                         s->segment->name, what, (unsigned long long)theirs, (unsigned long long)ours);
 }
 
+SHMIPC__INLINE uint32_t shmipc__params_depth(uint64_t word) { return 1u << (word >> 56 & 31); }
+static int shmipc__params_sound(uint64_t word)
+{
+    uint32_t depth = shmipc__params_depth(word);
+    uint64_t max_message = word & SHMIPC__PARAMS_MESSAGE;
+    return (word & SHMIPC__PARAMS_SET) && depth >= 4 && depth <= SHMIPC__MAX_DEPTH && max_message &&
+           max_message <= SHMIPC__MAX_MESSAGE;
+}
+
 /* Compares what this socket asked for with what the channel has, and adopts it. */
 static int shmipc__params_adopt(shmipc_socket *s, uint64_t word)
 {
-    uint32_t depth = 1u << (word >> 56 & 31);
+    uint32_t depth = shmipc__params_depth(word);
     uint64_t max_message = word & SHMIPC__PARAMS_MESSAGE;
-    if (!(word & SHMIPC__PARAMS_SET) || depth > SHMIPC__MAX_DEPTH || depth < 4 || !max_message ||
-        max_message > SHMIPC__MAX_MESSAGE) return shmipc__socket_fail(s, SHMIPC_ECORRUPT, "reading the parameters");
+    if (!shmipc__params_sound(word)) return shmipc__socket_fail(s, SHMIPC_ECORRUPT, "reading the parameters");
     if (s->depth && 1u << shmipc__depth_shift(s->depth) != depth)
         return shmipc__params_differ(s, "depth", depth, s->depth);
     if (s->max_message && s->max_message != max_message) {
@@ -829,7 +837,8 @@ static int shmipc__dead_open(shmipc__dead *d)
     if (rc) return rc;
     params = shmipc__load_acquire_u64(&d->channel->params); /* [C1] */
     if (!params) return SHMIPC_OK;
-    d->depth = 1u << (params >> 56 & 31);
+    if (!shmipc__params_sound(params)) return SHMIPC_ECORRUPT;
+    d->depth = shmipc__params_depth(params);
     handle = shmipc__load_acquire_u64(&d->channel->queue); /* [C1] */
     if (handle) {
         uint64_t bytes;
