@@ -1066,6 +1066,20 @@ static int shmipc__socket_waiter(shmipc_socket *s)
     return SHMIPC_OK;
 }
 
+/* The next few entries that are taken; who begins there next time comes round to all, however few they are. */
+static void shmipc__socket_look_after(shmipc_socket *s)
+{
+    uint32_t i, n = s->segment->head.capacity;
+    int left = s->probes;
+    for (i = 0; i < n && left; i++) {
+        uint32_t at = s->swept;
+        s->swept = at + 1 < n ? at + 1 : 0;
+        if (!shmipc__load_relaxed_u64(&shmipc__entry_at(s->segment, at)->life)) continue;
+        left--;
+        (void)shmipc__entry_sweep(s->segment, at);
+    }
+}
+
 /* After each slice, not before each sleep: is somebody dead, are we still who we were, and is the wait to stop? Looks
  * after a few of the channel's attachments; one that waits for an answer looks at more. A question that the system did
  * not answer ends nothing. */
@@ -1075,8 +1089,7 @@ static int shmipc__socket_tend(shmipc_socket *s, int64_t now)
         int rc = s->idle & 3 ? SHMIPC_OK : shmipc_ctx_check(s->ctx);
         if (rc == SHMIPC_EFORKED || rc == SHMIPC_EOWNERDEAD || rc == SHMIPC_ESTATE) return rc;
         s->swept_ns = now;
-        (void)shmipc__segment_sweep_some(s->segment, s->swept, (uint32_t)s->probes);
-        s->swept = (s->swept + (uint32_t)s->probes) % s->segment->head.capacity;
+        shmipc__socket_look_after(s);
     }
     return s->stop && s->stop(s->stop_arg) ? SHMIPC_EINTR : SHMIPC_OK;
 }
