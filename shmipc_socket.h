@@ -1903,6 +1903,15 @@ static int shmipc__queue_room_open(shmipc_socket *s, uint64_t head, uint64_t siz
     return SHMIPC_OK;
 }
 
+/* Gives up a room that was opened and not published, block first: left in the chunk, it would travel with a small
+ * message, and nobody would look for it there. */
+static void shmipc__queue_room_close(shmipc_socket *s, shmipc_queue_msg *m)
+{
+    if (shmipc__queue_owns(&s->queue, m, SHMIPC__QUEUE_FILLING)) return;
+    shmipc__nook_drop(s, shmipc__queue_nook(&s->queue, m->chunk));
+    (void)shmipc_queue_discard(&s->queue, m);
+}
+
 /* What is in a taken chunk, behind `head` bytes. */
 static int shmipc__queue_open(shmipc_socket *s, const shmipc_queue_msg *q, uint64_t head, shmipc_msg *m)
 {
@@ -1976,7 +1985,7 @@ static int shmipc__push_put(shmipc_socket *s, const shmipc__parts *p)
     rc = shmipc__parts_write(s, p, at, 0);
     m.tag |= p->tag;
     if (!rc) rc = shmipc_queue_commit(&s->queue, &m);
-    if (rc) (void)shmipc_queue_discard(&s->queue, &m);
+    if (rc) shmipc__queue_room_close(s, &m);
     return rc;
 }
 
@@ -2136,7 +2145,7 @@ static int shmipc__req_put(shmipc_socket *s, const shmipc__parts *p)
     rc = shmipc__parts_write(s, p, at, 0);
     m.tag |= p->tag;
     if (!rc) rc = shmipc_queue_commit(&s->queue, &m);
-    if (rc) (void)shmipc_queue_discard(&s->queue, &m);
+    if (rc) shmipc__queue_room_close(s, &m);
     return rc;
 }
 
@@ -2609,7 +2618,7 @@ static void shmipc__queue_leave(shmipc_socket *s)
     q.data = (void *)(uintptr_t)1; /* the queue looks only whether it was released */
     q.word = s->loan_word;
     q.chunk = s->loan_chunk;
-    if (s->loaned == SHMIPC__LOAN_CHUNK) (void)shmipc_queue_discard(&s->queue, &q);
+    if (s->loaned == SHMIPC__LOAN_CHUNK) shmipc__queue_room_close(s, &q);
     (void)shmipc_queue_detach(&s->queue);
     for (c = 0; c < s->queue.config.chunks; c++) {
         q.data = (void *)(uintptr_t)1;
@@ -2964,7 +2973,7 @@ SHMIPC_API int shmipc_loan_discard(shmipc_loan *l)
     if (l->kind == SHMIPC__LOAN_SLOT) (void)shmipc_lane_discard(&l->socket->writer);
     if (l->kind == SHMIPC__LOAN_CHUNK) {
         shmipc_queue_msg m = shmipc__loan_queued(l);
-        (void)shmipc_queue_discard(&l->socket->queue, &m);
+        shmipc__queue_room_close(l->socket, &m);
     }
     if (l->kind == SHMIPC__LOAN_CELL) {
         shmipc_socket *s = l->socket;
