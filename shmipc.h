@@ -4423,21 +4423,21 @@ static int shmipc__entry_sweep(shmipc_segment *s, uint32_t index)
     return shmipc__cas_acqrel_u64(&shmipc__entry_at(s, index)->life, &life, 0); /* [entry] */
 }
 
-/* At most `probes` entries, from `start`; how many it freed. */
+/* At most `probes` entries, from `start`; how many it freed. One that cannot be freed keeps no other. */
 static int shmipc__segment_sweep_some(shmipc_segment *s, uint32_t start, uint32_t probes)
 {
     uint32_t i;
-    int n = 0;
+    int n = 0, bad = SHMIPC_OK;
     for (i = 0; i < s->head.capacity && probes; i++) {
         uint32_t at = (start + i) % s->head.capacity;
         int rc;
         if (shmipc__load_relaxed_u64(&shmipc__entry_at(s, at)->life) == 0) continue;
         probes--;
         rc = shmipc__entry_sweep(s, at);
-        if (rc < 0) return rc;
-        n += rc;
+        if (rc < 0) bad = rc;
+        else n += rc;
     }
-    return n;
+    return bad ? bad : n;
 }
 
 SHMIPC_API int shmipc_segment_sweep(shmipc_segment *s)
@@ -5141,6 +5141,7 @@ SHMIPC__COLD_END
 #define SHMIPC__UNIT ((uint64_t)65536)
 #define SHMIPC__NO_EXTENT 0xffffffffu
 #define SHMIPC__NOBODY 0xffffffffu
+#define SHMIPC__PLACELESS 0xffffffu /* an owner that nobody is: sweeps blocks, but takes no extent */
 
 enum { SHMIPC__CLOSED, SHMIPC__OPENING, SHMIPC__OPEN, SHMIPC__CLOSING };
 enum { SHMIPC__SEALED, SHMIPC__FREE, SHMIPC__OWNED };
@@ -5570,6 +5571,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
         int his = rc == SHMIPC_OK && v.owner == dead && v.state != SHMIPC__OPEN && v.state != SHMIPC__CLOSED;
         if (his && v.state == SHMIPC__OPENING && v.count > 8) /* perhaps he did not get that far */
             rc = b->reserve(b->arg, shmipc__blocks_table(b, i), v.count * 8);
+        if (his && b->owner == SHMIPC__PLACELESS) rc = SHMIPC_EBUSY;
         if (rc) bad = rc;
         if (rc || v.state == SHMIPC__CLOSED || (v.state == SHMIPC__OPENING && !his)) continue;
         if (his && !s->still_dead(s->arg)) return SHMIPC_OK;
@@ -5579,7 +5581,7 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
         }
         shmipc__extent_sweep(b, &v, dead, s);
         if (his) shmipc__extent_close(b, &v);
-        shmipc__extent_try_close(b, i, 0, 0);
+        if (b->owner != SHMIPC__PLACELESS) shmipc__extent_try_close(b, i, 0, 0);
     }
     return bad;
 }

@@ -933,6 +933,21 @@ static void shmipc__wake_all(shmipc_ctx *ctx, shmipc__gate *gate)
     }
 }
 
+/* Who sweeps to find a place for himself has no index yet: he may change words, but own nothing on the way, for no
+ * sweep would know whether he lives. What needs an owner, requests to be reported, is left to those attached. */
+static int shmipc__dead_placeless(shmipc__dead *d)
+{
+    uint32_t c;
+    d->blocks.owner = SHMIPC__PLACELESS;
+    if (!d->has_queue) return SHMIPC_OK;
+    d->queue.owner = d->segment->head.capacity;
+    for (c = 0; d->queue.config.policy == SHMIPC_QUEUE_REPORT && c < d->queue.config.chunks; c++) {
+        uint64_t w = shmipc__load_acquire_u64(shmipc__queue_chunk(&d->queue, c));
+        if ((w & (SHMIPC__QUEUE_STATE | SHMIPC__QUEUE_NOBODY)) == (SHMIPC__QUEUE_HELD | d->index)) return SHMIPC_EBUSY;
+    }
+    return SHMIPC_OK;
+}
+
 /* Blocks first: a chunk that is given back may be filled anew, and its nook replaced, at once. */
 static int shmipc__channel_sweep(shmipc_segment *s, uint32_t index, uint64_t life)
 {
@@ -948,6 +963,7 @@ static int shmipc__channel_sweep(shmipc_segment *s, uint32_t index, uint64_t lif
     d.life = life;
     sweeper.arg = &d;
     rc = shmipc__dead_open(&d);
+    if (!rc && !s->attached) rc = shmipc__dead_placeless(&d);
     if (!rc) rc = shmipc__blocks_sweep(&d.blocks, index + 1, &sweeper);
     if (rc) return rc;
     for (i = 0; d.depth && i < SHMIPC__LANES && (rc = shmipc__dead_lane(&d, i, &env)) != SHMIPC_EAGAIN; i++) {
