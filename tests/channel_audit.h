@@ -3,7 +3,7 @@
  *     const char *wrong = channel_audit(socket, AUDIT_QUIET);   NULL, or what is wrong
  *
  * Nobody may be in the middle of a call. Then every block of the region is either free, or owned by nobody and named
- * exactly once, by the root, as a spare, or by the nook of a chunk or cell; every chunk of the queue is free, published
+ * exactly once, by the root or by the nook of a chunk or cell, or owned as a spare and named so; every chunk of the queue is free, published
  * by one slot, returned under a raised hint, or in the hands of somebody living; every lane's writer, reader's record
  * and pin belong to somebody living; and so does every reply cell.
  *
@@ -21,7 +21,7 @@ typedef struct audit {
     shmipc_socket *socket;
     shmipc__dead found; /* the rings and cells */
     int flags;
-    uint32_t names;
+    uint32_t names, spares; /* the first of the names are those of spares */
     uint64_t name[AUDIT__NAMES];
     char wrong[160];
 } audit;
@@ -53,10 +53,10 @@ static void audit__name(audit *a, uint64_t handle, const char *by, uint32_t whic
     if (a->names < AUDIT__NAMES) a->name[a->names++] = handle;
 }
 
-static int audit__named(const audit *a, uint64_t handle)
+static int audit__named(const audit *a, uint64_t handle, uint32_t first, uint32_t end)
 {
     uint32_t i;
-    for (i = 0; i < a->names; i++) {
+    for (i = first; i < end; i++) {
         if (a->name[i] == handle) return 1;
     }
     return 0;
@@ -165,11 +165,15 @@ static void audit__block(audit *a, const shmipc__extent_view *v, uint32_t j)
     uint64_t handle = shmipc__block_handle(v->index, j, w);
     uint32_t owner = shmipc__word_owner(w);
     if (shmipc__word_state(w) != SHMIPC__OWNED) return;
-    if (owner && !audit__lives(a, owner - 1)) {
+    if (!owner || owner == SHMIPC__OWNER_SPARE) {
+        uint32_t first = owner ? 0 : a->spares, end = owner ? a->spares : a->names;
+        if (!audit__named(a, handle, first, end)) audit__wrong(a, "block %u of extent %u is owned and not named", j, v->index);
+        return;
+    }
+    if (!audit__lives(a, owner - 1)) {
         audit__wrong(a, "block %u of extent %u is owned by %u, who is not there", j, v->index, owner - 1);
     }
-    if (owner && !(a->flags & AUDIT_BUSY)) audit__wrong(a, "block %u of extent %u is owned by %u", j, v->index, owner - 1);
-    if (!owner && !audit__named(a, handle)) audit__wrong(a, "block %u of extent %u is owned and not named", j, v->index);
+    if (!(a->flags & AUDIT_BUSY)) audit__wrong(a, "block %u of extent %u is owned by %u", j, v->index, owner - 1);
 }
 
 static void audit__blocks(audit *a)
@@ -203,9 +207,10 @@ static __attribute__((unused)) const char *channel_audit(shmipc_socket *s, int f
     a.found.index = 0xffffffffu;
     rc = shmipc__dead_open(&a.found);
     if (rc) return shmipc_strerror(rc);
+    for (i = 0; i < SHMIPC__SPARES; i++) audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->spare[i]), "spare", i);
+    a.spares = a.names;
     audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->queue), "the root's queue", 0);
     audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->cells), "the root's cells", 0);
-    for (i = 0; i < SHMIPC__SPARES; i++) audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->spare[i]), "spare", i);
     audit__lanes(&a);
     audit__queue(&a);
     audit__cells(&a);
