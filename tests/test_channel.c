@@ -126,3 +126,40 @@ TEST(I3_sweep_of_damaged_parameters_ends)
     shmipc_close(&pub);
     world_end(ctx);
 }
+
+/* Whatever the root and the descriptors of extents say, nothing behind the end of the file is touched. */
+TEST(I3_extents_that_were_never_reserved)
+{
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket *sub = opened(ctx, SHMIPC_SUB, "bare", NULL), *pub = NULL;
+    uint32_t i;
+    for (i = 0; i < 24; i++) shmipc__blocks_extent(&sub->blocks, i)->place = UINT64_C(1) << 63 | i;
+    for (i = 0; i < 24; i++) {
+        shmipc__extent *e = shmipc__blocks_extent(&sub->blocks, i);
+        e->word = shmipc__extent_word(1, 3, SHMIPC__OPEN, 0); /* of many small blocks, with words in the tables */
+    }
+    for (i = 0; i < 3; i++) {
+        CHECK(shmipc_pub_open(&pub, ctx, "bare", NULL) != SHMIPC_OK || pub != NULL);
+        if (pub) shmipc_close(&pub);
+        sub->channel->spare[i] = UINT64_C(1) << 30 | (uint64_t)(9 + i) << 20 | (3 + i);
+    }
+    shmipc_close(&sub);
+    world_end(ctx);
+}
+
+TEST(I3_root_that_changes_its_mind)
+{
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket *sub = opened(ctx, SHMIPC_SUB, "mind", NULL);
+    shmipc__region *region = (shmipc__region *)(void *)sub->blocks.base;
+    shmipc__blocks b;
+    uint64_t size = sub->channel->blocks_size;
+    sub->channel->blocks_size = region->size = UINT64_C(1) << 46; /* more than there is, and they agree on it */
+    CHECK(shmipc__channel_region(sub->segment, sub->channel, &b, 0) != SHMIPC_OK || b.size == size);
+    sub->channel->blocks_size = region->size = size;
+    sub->channel->extents = region->extents = 1 << 19;
+    region->data = 1024 + (UINT64_C(1) << 19) * 8320;
+    CHECK(shmipc__channel_region(sub->segment, sub->channel, &b, 0) != SHMIPC_OK);
+    shmipc_close(&sub);
+    world_end(ctx);
+}
