@@ -465,18 +465,24 @@ static int shmipc__channel_punch(void *arg, uint64_t offset, uint64_t len)
     return shmipc_segment_punch(s, shmipc__channel_blocks_at(s->head.capacity) + offset, len);
 }
 
-/* The region of a validated segment, for one thread. Blocks are owned by attachments, counted from 1. */
+/* The region of a validated segment, for one thread. Blocks are owned by attachments, counted from 1. What the root says
+ * may change at any time: the size follows from our own copy of the segment's head, and the file must reach to where
+ * the extents begin, so that no descriptor or block word lies behind its end. */
 static int shmipc__channel_region(shmipc_segment *s, shmipc__channel *c, shmipc__blocks *b, int make)
 {
+    void *last;
+    int rc;
     memset(b, 0, sizeof *b);
     b->base = (unsigned char *)c + shmipc__channel_blocks_at(s->head.capacity);
-    b->size = shmipc__load_relaxed_u64(&c->blocks_size);
+    b->size = s->head.max_bytes - s->head.area - shmipc__channel_blocks_at(s->head.capacity);
     b->extents = shmipc__load_relaxed_u32(&c->extents);
     b->owner = s->index + 1;
     b->reserve = shmipc__channel_reserve;
     b->punch = shmipc__channel_punch;
     b->arg = s;
-    return shmipc__blocks_open(b, make);
+    rc = shmipc__blocks_open(b, make);
+    if (rc || make) return rc;
+    return shmipc_segment_at(s, shmipc__channel_blocks_at(s->head.capacity) + b->data - 1, 1, &last);
 }
 
 static int shmipc__channel_at(shmipc_segment *s, shmipc__channel **c)
@@ -492,13 +498,15 @@ static int shmipc__channel_init(shmipc_segment *s, void *arg)
 {
     shmipc__channel *c = (shmipc__channel *)(void *)(s->base + s->head.area);
     shmipc__blocks b;
+    int rc;
     (void)arg;
     shmipc__store_relaxed_u64(&c->blocks_at, shmipc__channel_blocks_at(s->head.capacity));
     shmipc__store_relaxed_u64(&c->blocks_size,
                               s->head.max_bytes - s->head.area - shmipc__channel_blocks_at(s->head.capacity));
     shmipc__store_relaxed_u32(&c->extents, SHMIPC__EXTENTS);
     shmipc__store_release_u64(&c->stamp, SHMIPC__CHANNEL_STAMP);
-    return shmipc__channel_region(s, c, &b, 1);
+    rc = shmipc__channel_region(s, c, &b, 1);
+    return rc ? rc : shmipc__channel_reserve(s, b.data - 4096, 4096); /* the file reaches to the extents: a hole */
 }
 
 static int shmipc__channel_validate(shmipc_segment *s)
