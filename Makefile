@@ -159,10 +159,16 @@ test-python: setup-test-python ## the Python package: every pattern across proce
 	+@$(SUBMAKE) python && tools/run-tests bindings/python/tests/run
 test-windows: ## (not written yet)
 	@echo "test-windows: the Windows layer is not written yet; test-compile compiles rings and atomics for it"
-fuzz: setup-fuzz $(FUZZERS) ## damaged images under ASan and UBSan, IMAGES of them to each program (default 1000000)
-	@for p in $(FUZZERS); do $$p $${IMAGES:-1000000} || exit 1; done
-soak: ## the stress tests again and again for SOAK_S seconds (default 600)
-	@end=$$(($$(date +%s) + $${SOAK_S:-600})); while [ $$(date +%s) -lt $$end ]; do FULL=1 tools/run-tests $(filter %/stress_%,$(TESTS)) || exit 1; done
+# SECONDS is shared out: FULL and IMAGES ask for a number of images instead.
+fuzz: setup-fuzz $(FUZZERS) ## damage things under ASan and UBSan for SECONDS (default 60), or IMAGES each
+	@for p in $(FUZZERS); do \
+	    if [ -n "$(IMAGES)" ]; then $$p $(IMAGES) || exit 1; continue; fi; \
+	    end=$$(($$(date +%s) + $(or $(SECONDS),60) / $(words $(FUZZERS)))); seed=$${SEED:-1}; \
+	    while $$p 500 $$seed || exit 1; [ $$(date +%s) -lt $$end ]; do seed=$$((seed + 1)); done; done
+SOAKS := $(filter %/stress_%,$(TESTS))
+soak: setup-build $(SOAKS) ## processes of all roles killed, stopped and restarted for SECONDS (default 600)
+	@end=$$(($$(date +%s) + $(or $(SECONDS),600))); ms=$$(($(or $(SECONDS),600) * 125)); [ $$ms -lt 60000 ] || ms=60000; \
+	while SOAK_MS=$$ms tools/run-tests $(SOAKS) || exit 1; [ $$(date +%s) -lt $$end ]; do :; done
 bench: setup-bench ## measure, beside the peers of the same run; BENCH=name for one of them
 	@$(if $(BENCHES),for p in $(BENCHES); do $$p || exit 1; done,echo "bench: there are no benchmarks yet")
 

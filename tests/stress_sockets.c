@@ -1,7 +1,9 @@
 /* All roles of every pattern in processes of their own, which are killed, stopped and started again at random while
  * their traffic is checked: nothing acknowledged is lost, nothing torn, nothing twice beyond what is counted, nobody
- * hangs, nothing leaks. FULL=1: a minute each instead of three seconds, and 10^8 messages instead of 10^6. */
+ * hangs, nothing leaks. FULL=1: a minute each instead of three seconds (SOAK_MS:
+ * as long as that says), and 10^8 messages instead of 10^6. */
 #include "socket_world.h"
+#include "channel_audit.h"
 #include <poll.h>
 
 #define IDS (1u << 21)
@@ -361,13 +363,28 @@ static void upset(pid_t *pid, int *stopped, role_fn role)
     }
 }
 
+static int64_t span_ms(void)
+{
+    const char *soak = getenv("SOAK_MS");
+    return soak ? strtol(soak, NULL, 10) : getenv("FULL") ? 60000 : 3000;
+}
+
+/* Everybody has left but one, who holds nothing: every block and chunk is accounted for. */
+static void all_accounted(shmipc_socket *keeper)
+{
+    const char *wrong;
+    CHECK(shmipc_segment_sweep(keeper->segment) >= 0);
+    wrong = channel_audit(keeper, 0);
+    CHECK_STR(wrong ? wrong : "nothing wrong", "nothing wrong");
+}
+
 static void chaos(role_fn front, role_fn back, void (*sound)(shmipc_ctx *ctx), int with_kills)
 {
     shmipc_ctx *ctx = world_begin();
     shmipc_socket *keeper;
     pid_t pid[SEATS];
     int stopped[SEATS] = {0}, i, descriptors;
-    int64_t end = now_ns() + (int64_t)(getenv("FULL") ? 60000 : 3000) * 1000000;
+    int64_t end = now_ns() + span_ms() * 1000000;
     b = (books *)shared_memory(sizeof *b);
     keeper = opened(ctx, front == publish ? SHMIPC_SUB : front == push ? SHMIPC_PUSH : SHMIPC_REQ, "chaos", NULL);
     descriptors = scope_descriptors();
@@ -384,6 +401,7 @@ static void chaos(role_fn front, role_fn back, void (*sound)(shmipc_ctx *ctx), i
     __atomic_store_n(&b->leaving, 1, __ATOMIC_RELEASE);
     for (i = 0; i < SEATS; i += 2) child_done(pid[i]);
     CHECK_EQ(scope_descriptors(), descriptors);
+    all_accounted(keeper);
     shmipc_close(&keeper);
     sound(ctx);
     CHECK(b->done > 100);

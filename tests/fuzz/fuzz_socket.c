@@ -29,6 +29,7 @@ static shmipc_socket *socks[SOCKETS];
 static shmipc_msg views[VIEWS];
 static shmipc_loan loan;
 static int kind, sealed, viewing[VIEWS], lent;
+static uint32_t depth;
 static const char *doing = "nothing";
 
 static uint64_t mixed(uint64_t *at)
@@ -126,7 +127,7 @@ static int join(int role, shmipc_socket **s)
     cfg.capacity = 8;
     cfg.max_memory = 1;
     cfg.linger_ns = 1000000000;
-    cfg.depth = rnd() % 2 ? 4 : 0;
+    cfg.depth = role == SHMIPC_SUB ? 0 : depth;
     cfg.history = (uint32_t)(rnd() % 4);
     cfg.latest = rnd() % 8 == 0;
     cfg.wait = (uint32_t)(rnd() % 3);
@@ -136,6 +137,31 @@ static int join(int role, shmipc_socket **s)
 }
 
 /* ---- damage ---- */
+
+/* A word that leads somewhere: of a slot, chunk, nook, record, cell or list. */
+static uint64_t *pointer(const shmipc_socket *s, uint64_t *r)
+{
+    const shmipc_lane_map *g = s->role == SHMIPC_PUB ? &s->writer.map : s->feed_count ? &s->feeds[0]->reader.map : NULL;
+    uint64_t k = mixed(r);
+    if (s->cells && mixed(r) % 2) return (uint64_t *)(void *)&s->cells[k % s->cell_count] + mixed(r) % 6;
+    if (s->has_queue) {
+        uint64_t *chunk = shmipc__queue_chunk(&s->queue, (uint32_t)(k % s->queue.config.chunks));
+        switch (mixed(r) % 4) {
+        case 0: return shmipc__queue_slot(&s->queue, k);
+        case 1: return chunk + mixed(r) % 4;
+        case 2: return chunk + 2 + SHMIPC__QUEUE_NOOK / 8 + mixed(r) % 2;
+        default: return (uint64_t *)s->queue.shared + mixed(r) % 48;
+        }
+    }
+    if (!g || !g->mem || !g->n_chunks) return NULL;
+    switch (mixed(r) % 5) {
+    case 0: return shmipc__lane_slot(g, k) + mixed(r) % 3;
+    case 1: return shmipc__lane_nook(g, (uint32_t)(k % g->n_chunks)) + mixed(r) % 2;
+    case 2: return shmipc__lane_record(g, (uint32_t)(k % g->n_records)) + mixed(r) % 8;
+    case 3: return (uint64_t *)(void *)g->lists + k % (g->n_chunks * 12 / 8);
+    default: return (uint64_t *)(void *)g->mem + mixed(r) % 16;
+    }
+}
 
 /* The next word to change in a segment: heads, root, extents, words of blocks, rings, or anywhere in the file. */
 static uint64_t *target(shmipc_segment *g, uint64_t *r)
@@ -157,12 +183,15 @@ static uint64_t *target(shmipc_segment *g, uint64_t *r)
     return at + 8 <= size ? (uint64_t *)(void *)(g->base + (at & ~(uint64_t)7)) : NULL;
 }
 
+static const shmipc_socket *guide; /* whose view of the rings leads to words */
 static void damage(shmipc_segment *g, uint64_t *r)
 {
     static const uint64_t edges[] = {0, 1, 2, 3, 255, 256, 4095, 4096, 65535, 65536, 0x7fffffff, 0xffffffff, 1u << 24,
                                      (uint64_t)3 << 24, (uint64_t)1 << 40, INT64_MAX, UINT64_MAX, (uint64_t)1 << 63};
     uint64_t *word = target(g, r), *other = target(g, r), v, was;
     unsigned shift;
+    if (guide && guide->segment == g && mixed(r) % 2) word = pointer(guide, r);
+    if (guide && guide->segment == g && mixed(r) % 2) other = pointer(guide, r);
     if (!word || !other) return;
     was = v = __atomic_load_n(word, __ATOMIC_RELAXED);
     shift = 8 * (unsigned)(mixed(r) % 8);
@@ -182,10 +211,12 @@ static void damage(shmipc_segment *g, uint64_t *r)
 static shmipc_segment *victim(void)
 {
     int i;
+    guide = NULL;
     for (i = 0; i < SOCKETS; i++) {
-        if (socks[i]) return rnd() % 16 == 0 && ctx->bells ? ctx->bells : socks[i]->segment;
+        if (!socks[i]) continue;
+        if (!guide || rnd() % 2) guide = socks[i];
     }
-    return NULL;
+    return guide && rnd() % 16 == 0 && ctx->bells ? ctx->bells : guide ? guide->segment : NULL;
 }
 
 static int stop;
@@ -340,12 +371,16 @@ static void call(void)
         come_or_go(i);
         return;
     }
-    switch (rnd() % 8) {
-    case 0: case 1: send_one(s); break;
-    case 2: case 3: receive_one(s); break;
-    case 4: view_one(s); break;
-    case 5: lend(s); break;
-    case 6: look(s); break;
+    switch (rnd() % 10) {
+    case 0: case 1: case 2: case 3:
+        if (s->role == SHMIPC_SUB || s->role == SHMIPC_PULL || (s->role == SHMIPC_REP && !s->pending.data)) receive_one(s);
+        else send_one(s);
+        break;
+    case 4: receive_one(s); break;
+    case 5: view_one(s); break;
+    case 6: lend(s); break;
+    case 7: if (s->role == SHMIPC_REQ) receive_one(s); else view_one(s); break;
+    case 8: look(s); break;
     default: tend(s);
     }
 }
@@ -378,6 +413,7 @@ static void run_image(void)
     pthread_t t;
     kind = (int)(rnd() % 3);
     sealed = rnd() % 4 == 0;
+    depth = rnd() % 4 ? 4 : 16;
     ctx = scope();
     doing = "opening";
     for (i = 0; i < 3; i++) (void)join(2 * kind + 1 + i % 2, &socks[i]);
@@ -385,6 +421,7 @@ static void run_image(void)
     g = victim();
     if (threaded && g && socks[0]) {
         __atomic_store_n(&stop, 0, __ATOMIC_RELEASE);
+        guide = socks[0]; /* he stays while the thread runs, and so do his rings */
         if (pthread_create(&t, NULL, vandal, socks[0]->segment)) fail("no thread");
         for (n = 8; n; n--) {
             i = (int)(rnd() % SOCKETS);
