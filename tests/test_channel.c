@@ -163,3 +163,45 @@ TEST(I3_root_that_changes_its_mind)
     shmipc_close(&sub);
     world_end(ctx);
 }
+
+/* A cipher that only adds its tag: what counts is where the topic of a sealed message lies. */
+static int plain_seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+{
+    (void)arg, (void)nonce, (void)aad, (void)aad_len;
+    memcpy(out, in, len);
+    memset((unsigned char *)out + len, 7, 16);
+    return 0;
+}
+static int plain_open(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+{
+    (void)arg, (void)nonce, (void)aad, (void)aad_len;
+    memcpy(out, in, len - 16);
+    return ((const unsigned char *)in)[len - 1] != 7;
+}
+TEST(S5_topic_of_a_sealed_view)
+{
+    static const shmipc_aead cipher = {plain_seal, plain_open, NULL};
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket_config cfg;
+    shmipc_socket *pub, *sub;
+    shmipc_msg m;
+    size_t len;
+    memset(&m, 0, sizeof m);
+    shmipc_socket_config_init(&cfg);
+    cfg.aead = &cipher;
+    pub = opened(ctx, SHMIPC_PUB, "sealed", &cfg);
+    sub = opened(ctx, SHMIPC_SUB, "sealed", &cfg);
+    for (len = 1; len < 1000; len += 77) {
+        static const char text[1000] = "text";
+        REQUIRE(shmipc_send_topic(pub, "left/front", 10, text, len, 3) == SHMIPC_OK);
+        REQUIRE(shmipc_take(sub, &m, 0) == SHMIPC_OK);
+        CHECK_EQ(m.len, len);
+        CHECK_EQ(m.topic_len, 10);
+        CHECK_MEM(m.topic, "left/front", 10);
+        CHECK_MEM(m.data, text, len);
+        CHECK_EQ(shmipc_release(&m), SHMIPC_OK);
+    }
+    shmipc_close(&pub);
+    shmipc_close(&sub);
+    world_end(ctx);
+}
