@@ -1724,7 +1724,10 @@ static int shmipc__feed_small(shmipc_socket *s, shmipc__feed *f, const shmipc_la
     if (!w->view && shmipc__parts_len(s, m) > w->cap) return shmipc__feed_unread(f), SHMIPC_EMSGSIZE;
     if (buf != lm->data) rc = shmipc__parts_copy(s, m, lm->tag, buf);
     if (!w->view) shmipc__topic_keep(m);
-    else if (m->topic_len) m->topic = (unsigned char *)m->room + m->len;
+    else if (m->topic_len) { /* behind the data, as it came; opened data are shorter than what lay before the topic */
+        memmove((unsigned char *)m->room + m->len, m->topic, m->topic_len);
+        m->topic = (unsigned char *)m->room + m->len;
+    }
     return rc;
 }
 
