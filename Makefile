@@ -164,8 +164,9 @@ fuzz: setup-fuzz $(FUZZERS) ## damage things under ASan and UBSan for SECONDS (d
 	@for p in $(FUZZERS); do \
 	    if [ -n "$(IMAGES)" ]; then $$p $(IMAGES) || exit 1; continue; fi; \
 	    end=$$(($$(date +%s) + $(or $(SECONDS),60) / $(words $(FUZZERS)))); seed=$${SEED:-1}; \
-	    while $$p 500 $$seed || exit 1; [ $$(date +%s) -lt $$end ]; do seed=$$((seed + 1)); done; done
-SOAKS := $(filter %/stress_%,$(TESTS))
+	    while $$p 500 $$seed >$(B)/fuzz.log 2>&1 || { cat $(B)/fuzz.log; exit 1; }; [ $$(date +%s) -lt $$end ]; do \
+	        seed=$$((seed + 1)); done; tail -n 2 $(B)/fuzz.log; done
+SOAKS := $(call programs,tests/stress_*.c)
 soak: setup-build $(SOAKS) ## processes of all roles killed, stopped and restarted for SECONDS (default 600)
 	@end=$$(($$(date +%s) + $(or $(SECONDS),600))); ms=$$(($(or $(SECONDS),600) * 125)); [ $$ms -lt 60000 ] || ms=60000; \
 	while SOAK_MS=$$ms tools/run-tests $(SOAKS) || exit 1; [ $$(date +%s) -lt $$end ]; do :; done
