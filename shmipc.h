@@ -5622,6 +5622,8 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *   [G2]   fence S, sleepers &= ~bit        the owner that finds its bit gone, who then looks at the data again
  *   [B1]   owner = 0, after the last        the next claim; else it could lie down on a value of `word` that has
  *          change of the word               passed, and that nobody rings
+ *   [B2]   word odd                         who ends this sleep, then looks at `post` and `owner`: a sender who is late,
+ *                                           after an earlier owner, may ring it too, and must ring it right
  *
  * The process dies (or stops for good) ...
  *   sender, after publishing, before it has rung: the sleeper looks at the data at the end of its slice.
@@ -5670,6 +5672,13 @@ typedef int (*shmipc__alive_fn)(void *arg, uint64_t life);
 
 /* ---- bells ---- */
 
+/* Ends the sleep that `word` stands for; the exact value, so that a late call cannot end a later one. */
+static int shmipc__bell_disarm(shmipc__bell *bell)
+{
+    uint32_t word = shmipc__load_relaxed_u32(&bell->word);
+    return (word & 1) && shmipc__cas_acqrel_u32(&bell->word, &word, word + 1); /* [B2] */
+}
+
 SHMIPC__UNUSED static int shmipc__bell_claim(shmipc__bells bells, uint64_t life, uint32_t *id)
 {
     uint32_t i, n = bells.count < SHMIPC__BELLS_MAX ? bells.count : SHMIPC__BELLS_MAX;
@@ -5678,17 +5687,11 @@ SHMIPC__UNUSED static int shmipc__bell_claim(shmipc__bells bells, uint64_t life,
         if (shmipc__load_relaxed_u64(&bells.at[i].owner)) continue;
         if (!shmipc__cas_acqrel_u64(&bells.at[i].owner, &nobody, life)) continue; /* [B1] */
         shmipc__store_relaxed_u32(&bells.at[i].post, 0);
+        shmipc__bell_disarm(&bells.at[i]); /* so that each sleep is one that the new owner has armed */
         *id = i;
         return SHMIPC_OK;
     }
     return SHMIPC_ETABLE;
-}
-
-/* Ends the sleep that `word` stands for; the exact value, so that a late call cannot end a later one. */
-static int shmipc__bell_disarm(shmipc__bell *bell)
-{
-    uint32_t word = shmipc__load_relaxed_u32(&bell->word);
-    return (word & 1) && shmipc__cas_relaxed_u32(&bell->word, &word, word + 1);
 }
 
 SHMIPC__UNUSED static void shmipc__bell_free(shmipc__bells bells, uint32_t id, uint64_t life)
@@ -5907,7 +5910,7 @@ static int shmipc__wait_sleep(shmipc__waiter *w, shmipc__wait_item *items, uint3
     int64_t left = w->probed_ns + w->slice_ns - now;
     int rc, found;
     w->rung = 0;
-    if (!(armed & 1)) shmipc__store_relaxed_u32(&bell->word, ++armed);
+    if (!(armed & 1)) shmipc__store_release_u32(&bell->word, ++armed); /* [B2] */
     for (i = 0; i < n; i++)
         if (items[i].gate) shmipc__gate_declare(items[i].gate, w->id);
     shmipc__fence_seq_cst(); /* fence W */

@@ -3381,7 +3381,7 @@ SHMIPC_API int shmipc_fd_arm(shmipc_socket *s)
     if (rc) return rc;
     shmipc__post_drain(s->post);
     word = shmipc__load_relaxed_u32(&s->bells.at[s->post_bell].word);
-    if (!(word & 1)) shmipc__store_relaxed_u32(&s->bells.at[s->post_bell].word, word + 1);
+    if (!(word & 1)) shmipc__store_release_u32(&s->bells.at[s->post_bell].word, word + 1); /* [B2] */
     if (s->role == SHMIPC_REQ && s->cell_word) shmipc__store_relaxed_u32(&s->cells[s->cell].bell, s->post_bell + 1);
     else shmipc__gate_declare(&s->channel->in, s->post_bell);
     shmipc__fence_seq_cst(); /* fence W of >>wait */

@@ -361,11 +361,12 @@ static void setup_hands(void)
 {
     setup();
     bell[0].owner = 1;
-    bell[0].word = 1;
+    bell[0].post = 1; /* he slept otherwise: a ring that still thinks so does not reach the next owner */
 }
 static void give_back(void *arg)
 {
     (void)arg;
+    shmipc__store_relaxed_u32(&bell[0].word, 1);
     shmipc__bell_free(bells, 0, 1);
 }
 static void ring_late(void *arg)
@@ -403,6 +404,7 @@ static void final_swept(void)
 
 static void expect_small(ex_model *m, int one_declares, int one_source, int no_payload)
 {
+    if (!strstr(m->name, "a bell changes")) ex_expect_not_caught(m, "[B2]", "nobody rings late, for an earlier owner");
     ex_expect_not_caught(m, "sleepers[id >> 6], (uint64_t)1", "the CAS of the summary after it publishes it");
     ex_expect_not_caught(m, "&gate->sleepers[at], ~bit) & bit", "fence S is before it");
     if (one_declares) ex_expect_not_caught(m, "[G1]", "only one declares himself: nobody clears what another set");
