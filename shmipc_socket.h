@@ -107,7 +107,7 @@ typedef struct shmipc_socket_config {
     uint32_t depth; /* messages kept, rounded up to a power of two, 4 .. 2^15; PUB 64, PUSH 1024, REQ 256 */
     uint32_t history;          /* SUB: begin with the last N messages of each living publisher                       */
     uint64_t max_message;      /* bytes; 16 MiB, at most 2^31 - 4097; memory only for what is sent                    */
-    uint64_t max_memory;       /* what a new channel may ever use; 8 GiB (512 MiB in 32-bit processes)              */
+    uint64_t max_memory;       /* what a new channel may ever use; 8 GiB (128 MiB in 32-bit processes)              */
     int64_t connect_ns;        /* wait so long for a living peer, then SHMIPC_ENOENT; 0: do not ask for one           */
     int64_t linger_ns;         /* PUSH: how long unread messages outlive everybody; 0: 30 s, negative: not at all     */
     uint32_t capacity;         /* sockets that a new channel may have at once; 256, at most 4095                      */
@@ -2461,7 +2461,7 @@ static int shmipc__socket_segment(shmipc_socket *s, const char *name, const shmi
 {
     shmipc_segment_config seg;
     uint32_t capacity = cfg->capacity ? cfg->capacity : 256;
-    uint64_t memory = cfg->max_memory ? cfg->max_memory : sizeof(void *) > 4 ? UINT64_C(8) << 30 : UINT64_C(512) << 20;
+    uint64_t memory = cfg->max_memory ? cfg->max_memory : sizeof(void *) > 4 ? UINT64_C(8) << 30 : UINT64_C(128) << 20;
     int64_t linger = cfg->linger_ns ? cfg->linger_ns / 1000000 : 30000;
     int rc;
     uint64_t at = shmipc__channel_blocks_at(capacity),

@@ -28,7 +28,7 @@ static int leaving(void) { return load(&b->leaving) != 0; }   /* the others, aft
 static size_t size_of(uint64_t id)
 {
     uint64_t r = id * 0x9e3779b97f4a7c15u >> 40;
-    return r % 64 == 0 ? 100000 : r % 16 == 0 ? 2000 + r % 1000 : 8 + r % 120;
+    return r % 64 == 0 ? 100000 : r % 16 == 0 ? 2000 + (size_t)(r % 1000) : 8 + (size_t)(r % 120);
 }
 
 enum { LARGEST = 100000 };

@@ -264,10 +264,12 @@ TEST(S34_requests_are_served_in_order_of_arrival)
 {
     enum { CLIENTS = 20 };
     shmipc_ctx *ctx = world_begin();
+    shmipc_socket_config cfg = options();
     shmipc_socket *req[CLIENTS], *rep[2];
     int i;
+    cfg.max_memory = 1; /* the least there is, for the sake of 32-bit address spaces */
     for (i = 0; i < CLIENTS; i++) {
-        req[i] = opened(ctx, SHMIPC_REQ, "r", NULL);
+        req[i] = opened(ctx, SHMIPC_REQ, "r", &cfg);
         CHECK_EQ(send_id(req[i], (uint64_t)i, 0), SHMIPC_OK);
     }
     CHECK_EQ(stats_of(req[0]).queued, CLIENTS);

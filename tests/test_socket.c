@@ -81,11 +81,13 @@ TEST(S6_any_name_works)
 {
     enum { N = sizeof legal / sizeof *legal };
     shmipc_ctx *ctx = world_begin();
+    shmipc_socket_config cfg = options();
     both c[N];
     size_t i;
+    cfg.max_memory = 1; /* the least there is, for the sake of 32-bit address spaces */
     memset(long_name, 'x', 255);
     memset(cut_name, 'x', 254);
-    for (i = 0; i < N; i++) c[i] = open_both(ctx, (int)(i % PAIRS), legal[i], NULL);
+    for (i = 0; i < N; i++) c[i] = open_both(ctx, (int)(i % PAIRS), legal[i], &cfg);
     for (i = 0; i < N; i++) {
         exchange(&c[i], i);
         CHECK_STR(shmipc_socket_name(c[i].a), legal[i]);
@@ -1486,10 +1488,35 @@ TEST(I4_S18_full_memory_and_requests)
     large_scope(ctx);
 }
 
+/* Blocks that are kept for the next large message give way to a message of another size. */
+TEST(I4_S62_spare_memory_is_given_up_when_it_is_needed)
+{
+    enum { LARGE = 3000000, MIDDLE = 900000 };
+    static unsigned char buf[LARGE];
+    shmipc_ctx *ctx;
+    size_t len = 0;
+    both c;
+    int turn, i;
+    small_scope("8m");
+    ctx = world_begin();
+    c = open_both(ctx, 1, "spare", NULL);
+    for (turn = 0; turn < 5; turn++) {
+        for (i = 0; i < 4; i++) CHECK_EQ(shmipc_send(c.a, buf, MIDDLE, 0), SHMIPC_OK);
+        for (i = 0; i < 4; i++) CHECK_EQ(shmipc_recv(c.b, buf, LARGE, &len, 0), SHMIPC_OK);
+        CHECK_EQ(shmipc_send(c.a, buf, LARGE, 0), SHMIPC_OK);
+        CHECK_EQ(shmipc_recv(c.b, buf, LARGE, &len, 0), SHMIPC_OK);
+        CHECK_EQ(len, LARGE);
+    }
+    close_both(&c);
+    large_scope(ctx);
+}
+
 TEST(I4_no_room_for_a_channel)
 {
+    shmipc_socket_config cfg = options();
     shmipc_ctx *ctx;
     int role, i;
+    cfg.max_memory = 1; /* the least there is, for the sake of 32-bit address spaces */
     small_scope("2m");
     ctx = world_begin();
     for (role = SHMIPC_PUB; role <= SHMIPC_REP; role++) {
@@ -1498,7 +1525,7 @@ TEST(I4_no_room_for_a_channel)
         int rc = 0, n;
         for (n = 0; n < 200; n++) {
             snprintf(name, sizeof name, "n%d", n);
-            if ((rc = open_as(ctx, role, name, NULL, &s[n])) != SHMIPC_OK) break;
+            if ((rc = open_as(ctx, role, name, &cfg, &s[n])) != SHMIPC_OK) break;
         }
         CHECK_EQ(rc, SHMIPC_ENOSPC);
         CHECK_EQ(channel_files(), n); /* nothing of the failed one */

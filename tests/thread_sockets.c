@@ -9,7 +9,7 @@ enum { EACH = 600, LARGE = 30000 };
 static shmipc_ctx *scope;
 static uint64_t pulled, answered;
 
-static size_t size_of(uint64_t id) { return id % 20 == 3 ? LARGE : 8 + id % 150; }
+static size_t size_of(uint64_t id) { return id % 20 == 3 ? LARGE : 8 + (size_t)(id % 150); }
 
 static void send_filled(shmipc_socket *s, uint64_t id, int64_t timeout_ns)
 {
