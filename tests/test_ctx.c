@@ -516,6 +516,21 @@ static int in_child(shmipc_ctx *ctx, int before)
     return scope_descriptors() == before - 3 && scope_mappings() == 0 ? 0 : 7;
 }
 
+/* An emulator may say yes to MADV_WIPEONFORK and do nothing (qemu-user 7.2): then only the pid tells a child of clone. */
+static int pages_are_wiped(void)
+{
+    uint32_t *page = shmipc__os_wipe_page();
+    int st = 0;
+    pid_t pid;
+    if (!page) return 0;
+    *page = 1;
+    pid = fork();
+    if (pid == 0) _exit(*page == 0);
+    waitpid(pid, &st, 0);
+    munmap(page, 4096);
+    return WIFEXITED(st) && WEXITSTATUS(st);
+}
+
 TEST(K2_fork_leaves_the_child_without_a_life)
 {
     shmipc_ctx *ctx = scope_open();
@@ -524,11 +539,12 @@ TEST(K2_fork_leaves_the_child_without_a_life)
     if (pid == 0) _exit(in_child(ctx, before));
     CHECK_EQ(child_status(pid), 0);
     CHECK_EQ(shmipc_ctx_check(ctx), 0);
-    pid = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L); /* no handler runs in this child */
-    if (pid == 0) _exit(in_child(ctx, before));
-    CHECK_EQ(child_status(pid), 0);
-    CHECK_EQ(shmipc_ctx_check(ctx), 0);
-    ctx->wipe[0] = 1;
+    if (pages_are_wiped()) {
+        pid = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L); /* no handler runs in this child */
+        if (pid == 0) _exit(in_child(ctx, before));
+        CHECK_EQ(child_status(pid), 0);
+        CHECK_EQ(shmipc_ctx_check(ctx), 0);
+    }
     fault_all("wipe_page", EINVAL); /* a kernel without MADV_WIPEONFORK */
     shmipc_ctx_close(ctx);
     ctx = scope_open();
