@@ -2581,7 +2581,7 @@ static int shmipc__socket_open(shmipc_socket **out, shmipc_ctx *ctx, const char 
     s->interruptible = cfg->interruptible;
     s->stop = cfg->stop;
     s->stop_arg = cfg->stop_arg;
-    s->probes = role == SHMIPC_REQ ? 64 : 4;
+    s->probes = role == SHMIPC_REQ ? 64 : 16; /* about a microsecond each */
     s->post = -1;
     s->dependent.close = shmipc__socket_closed;
     if (cfg->aead) s->aead = *cfg->aead;
