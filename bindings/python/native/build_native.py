@@ -12,7 +12,7 @@ import cffi
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(HERE)
-HEADERS = ["shmipc.h", "shmipc_socket.h"]
+HEADERS = ["shmipc.h", "shmipc_socket.h", "shmipc_crypto.h"]
 WARNINGS = "-Wall -Wextra -Wshadow -Wundef -Wno-unused-parameter -Werror".split()
 LIMITED_API = "0x03090000"
 
@@ -47,7 +47,8 @@ def make():
         handle = f.read()
     ffi.set_source(
         "shmipc._native",
-        '#define SHMIPC_IMPLEMENTATION\n#define SHMIPC_STATIC\n#include "shmipc_socket.h"\n#include <time.h>\n'
+        "#define SHMIPC_IMPLEMENTATION\n#define SHMIPC_STATIC\n#include <time.h>\n"
+        + "".join('#include "%s"\n' % name for name in HEADERS)
         + handle,
         include_dirs=[folder],
         depends=[os.path.join(folder, name) for name in HEADERS] + [os.path.join(HERE, "handle.c")],

@@ -26,6 +26,7 @@ typedef struct {
     int waiting;           /* threads that want the lock */
     int in_main;           /* the wait in progress is the main thread's */
     int forked;
+    unsigned char key[32]; /* of a sealed channel, wiped at the end */
 } Handle;
 
 /* Called by the library while it waits, without the interpreter lock. */
@@ -33,6 +34,20 @@ static int shmipc_python_stop(void *arg)
 {
     Handle *h = (Handle *)arg;
     return h->in_main || __atomic_load_n(&h->waiting, __ATOMIC_RELAXED) > 0;
+}
+
+/* How a sealed channel calls the built-in cipher, XAES-256-GCM: the nonce may be drawn at random. */
+static int seal_payload(void *key, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                        size_t len, void *out)
+{
+    return shmipc_xaes_seal(key, nonce, aad, aad_len, in, len, out, (unsigned char *)out + len);
+}
+
+static int open_payload(void *key, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                        size_t len, void *out)
+{
+    if (len < 16) return SHMIPC_ECORRUPT;
+    return shmipc_xaes_open(key, nonce, aad, aad_len, in, len - 16, (const unsigned char *)in + len - 16, out);
 }
 
 /* ---- errors, turns ---- */
@@ -573,6 +588,18 @@ static PyObject *Handle_stop(Handle *h, Args a, Py_ssize_t n)
     return Py_BuildValue("(KK)", (unsigned long long)(uintptr_t)shmipc_python_stop, (unsigned long long)(uintptr_t)h);
 }
 
+/* aead(bytes of 32): what goes into a config's shmipc_aead: (seal, open, arg). */
+static PyObject *Handle_aead(Handle *h, Args a, Py_ssize_t n)
+{
+    char *key;
+    Py_ssize_t len;
+    if (!arity("aead", n, 1, 1) || PyBytes_AsStringAndSize(a[0], &key, &len)) return NULL;
+    if (len != (Py_ssize_t)sizeof h->key) return PyErr_SetString(PyExc_ValueError, "the key must have 32 bytes"), NULL;
+    memcpy(h->key, key, sizeof h->key);
+    return Py_BuildValue("(KKK)", (unsigned long long)(uintptr_t)seal_payload,
+                         (unsigned long long)(uintptr_t)open_payload, (unsigned long long)(uintptr_t)h->key);
+}
+
 /* REQ: gives up the request in progress. */
 static PyObject *Handle_abandon(Handle *h, Args a, Py_ssize_t n)
 {
@@ -623,14 +650,15 @@ THUNK(leave)
 THUNK(close)
 THUNK(forked)
 THUNK(attach)
+THUNK(aead)
 THUNK(stop)
 THUNK(abandon)
 THUNK(closed)
 
 static PyMethodDef Handle_methods[] = {
-    METHOD(send),   METHOD(send_pieces), METHOD(send_many), METHOD(recv),   METHOD(recv_many),
-    METHOD(recv_into), METHOD(release),  METHOD(enter),     METHOD(leave),  METHOD(close),
-    METHOD(forked), METHOD(attach),      METHOD(stop),      METHOD(abandon), METHOD(closed), {NULL, NULL, 0, NULL}};
+    METHOD(send),  METHOD(send_pieces), METHOD(send_many), METHOD(recv),    METHOD(recv_many), METHOD(recv_into),
+    METHOD(release), METHOD(enter),     METHOD(leave),     METHOD(close),   METHOD(forked),    METHOD(attach),
+    METHOD(stop),  METHOD(aead),        METHOD(abandon),   METHOD(closed),  {NULL, NULL, 0, NULL}};
 
 /* Handle(address of the context, function that raises, identity of the main thread); attach gives it its socket. */
 static PyObject *Handle_new(PyTypeObject *type, PyObject *args, PyObject *kw)
@@ -661,6 +689,7 @@ static void Handle_dealloc(PyObject *self)
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     if (h->socket) shmipc_close(&h->socket);
     if (h->lock) PyThread_free_lock(h->lock);
+    shmipc_crypto_wipe(h->key, sizeof h->key);
     Py_XDECREF(h->fail);
     release(self);
     Py_DECREF(type);

@@ -13,7 +13,9 @@ import time
 
 import pytest
 
-LIMIT_S = (600 if os.environ.get("FULL") else 60) * float(os.environ.get("CHECK_SLOW", "1"))  # a hang, never a measure of speed
+LIMIT_S = (600 if os.environ.get("FULL") else 60) * float(
+    os.environ.get("CHECK_SLOW", "1")
+)  # a hang, never a measure of speed
 OWN = re.compile(r"^(registry|%2eshmipc%2f.*)$")
 
 

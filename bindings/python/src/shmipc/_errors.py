@@ -93,6 +93,7 @@ ADVICE = {
     "ECLOSED": "the socket was closed; open a new one",
     "EFORKED": "the socket was opened before a fork; open a new one in the child",
     "ENOSPC": "the shared-memory file system is full: remove something, or mount it larger (-o remount,size=...)",
+    "ECORRUPT": "damaged, or, where a password is used, sent with another one",
     "EPEERDEAD": "the peer died before it answered; the request is not executed again, send it again if that is safe",
     "ETABLE": "a table in shared memory is full: open the channel with more capacity, or close sockets",
     "ENFILE": "no file descriptor is left: close some, or raise the limit (ulimit -n)",

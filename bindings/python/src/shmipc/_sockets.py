@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import logging
 import threading
 import time
@@ -153,6 +154,7 @@ class Socket:
         name: str,
         *,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         directory: Optional[str] = None,
         timeout_connect: Optional[float] = None,
         topics: Optional[Iterable[Topic]] = None,
@@ -169,6 +171,8 @@ class Socket:
             _raise, type(self).__name__, name
         )  # not a method: a socket that is dropped closes at once
         self._h = _core.Handle(_number(self._ctx), fail, threading.main_thread().ident or 0)
+        sealed = self._seal(encoded, password)
+        cfg.aead = sealed
         stop, stop_arg = self._h.stop()
         cfg.stop, cfg.stop_arg = ffi.cast("int (*)(void *)", stop), ffi.cast("void *", stop_arg)
         out = ffi.new("shmipc_socket **")
@@ -182,6 +186,23 @@ class Socket:
         _core.track(self)
         if _debugs(DEBUG):
             log.debug("%r opened", self)
+
+    def _seal(self, name: bytes, password: Union[str, bytes, None]) -> Any:
+        """The cipher of a channel with a password. Both sides make the key from it and the name; it goes nowhere."""
+        if password is None:
+            return ffi.NULL
+        if not isinstance(password, (str, bytes)):
+            raise _errors.SHMTypeError("a password is str or bytes, not %r" % type(password).__name__)
+        secret = password.encode() if isinstance(password, str) else password
+        if not secret:
+            raise _errors.SHMValueError("the password must not be empty; None leaves the channel in clear")
+        salt = b"shmipc channel:" + name
+        key = hashlib.scrypt(secret, salt=salt, n=2**15, r=8, p=1, maxmem=2**26, dklen=32)
+        aead = ffi.new("shmipc_aead *")
+        seal, open_, arg = self._h.aead(key)
+        aead.seal, aead.open = ffi.cast("void *", seal), ffi.cast("void *", open_)
+        aead.arg = ffi.cast("void *", arg)
+        return aead
 
     def _open_native(self, out: Any, name: bytes, cfg: Any, connect_ns: int) -> int:
         """Waits for a peer by half seconds, so that a signal that arrives just before a sleep is handled soon."""
@@ -509,7 +530,8 @@ class _BatchReceiver(_Receiver):
 class Publisher(_Sender):
     """Sends to every subscriber that is there; never waits for any.
 
-    depth: messages kept for slow subscribers (64). max_message: bytes (16 MiB). Several publishers may share a name."""
+    depth: messages kept for slow subscribers (64). max_message: bytes (16 MiB). password: seals what is sent, the same
+    on both sides. Several publishers may share a name."""
 
     _open = staticmethod(lib.shmipc_pub_open)
 
@@ -520,11 +542,18 @@ class Publisher(_Sender):
         depth: int = 0,
         max_message: int = 0,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
         super().__init__(
-            name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity
+            name,
+            codec=codec,
+            password=password,
+            directory=directory,
+            depth=depth,
+            max_message=max_message,
+            capacity=capacity,
         )
 
     def send(self, data: Any, *, topic: Optional[Topic] = None) -> bool:
@@ -563,12 +592,14 @@ class Subscriber(_BatchReceiver):
         history: int = 0,
         topics: Optional[Iterable[Topic]] = None,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
         super().__init__(
             name,
             codec=codec,
+            password=password,
             directory=directory,
             timeout_connect=timeout_connect,
             topics=topics,
@@ -621,6 +652,7 @@ class Pusher(_Sender):
         max_message: int = 0,
         linger: float = 30.0,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
@@ -628,6 +660,7 @@ class Pusher(_Sender):
         super().__init__(
             name,
             codec=codec,
+            password=password,
             directory=directory,
             depth=depth,
             max_message=max_message,
@@ -683,12 +716,14 @@ class Puller(_BatchReceiver):
         max_message: int = 0,
         timeout_connect: Optional[float] = None,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
         super().__init__(
             name,
             codec=codec,
+            password=password,
             directory=directory,
             timeout_connect=timeout_connect,
             depth=depth,
@@ -723,12 +758,14 @@ class Requester(_Sender, _Receiver):
         max_message: int = 0,
         timeout_connect: Optional[float] = None,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
         super().__init__(
             name,
             codec=codec,
+            password=password,
             directory=directory,
             timeout_connect=timeout_connect,
             depth=depth,
@@ -797,11 +834,18 @@ class Replier(_Sender, _Receiver):
         depth: int = 0,
         max_message: int = 0,
         codec: Codec = "pickle",
+        password: Union[str, bytes, None] = None,
         capacity: int = 0,
         directory: Optional[str] = None,
     ) -> None:
         super().__init__(
-            name, codec=codec, directory=directory, depth=depth, max_message=max_message, capacity=capacity
+            name,
+            codec=codec,
+            password=password,
+            directory=directory,
+            depth=depth,
+            max_message=max_message,
+            capacity=capacity,
         )
 
     def recv(self, timeout: Optional[float] = None, default: Any = None, copy: bool = True) -> Any:
