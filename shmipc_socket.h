@@ -822,8 +822,10 @@ static int shmipc__dead_published(void *arg, uint64_t handle)
     for (i = 0; i < SHMIPC__SPARES; i++) {
         if (shmipc__load_acquire_u64(&d->channel->spare[i]) == handle) return (int)SHMIPC__OWNER_SPARE;
     }
-    for (i = 0; i < SHMIPC__LANES; i++) {
-        if (shmipc__load_acquire_u64(&d->channel->lanes[i]) == handle) return 1;
+    for (i = 0; i < SHMIPC__LANES; i++) { /* the first that is empty is the last */
+        uint64_t lane = shmipc__load_acquire_u64(&d->channel->lanes[i]);
+        if (lane == handle) return 1;
+        if (!lane) break;
     }
     for (i = 0; d->has_queue && i < d->queue.config.chunks; i++) {
         if (shmipc__load_relaxed_u64(shmipc__queue_nook(&d->queue, i)) == handle) return 1;
@@ -1373,10 +1375,13 @@ static uint32_t shmipc__spares_drop(shmipc_socket *s)
     uint32_t i, n = 0;
     for (i = 0; i < SHMIPC__SPARES; i++) {
         uint64_t h = shmipc__load_acquire_u64(&s->channel->spare[i]), seen = h; /* [C1] */
-        if (!h || shmipc__block_pass(&s->blocks, h, 0, s->blocks.owner)) continue;
-        (void)shmipc__cas_acqrel_u64(&s->channel->spare[i], &seen, 0);
-        (void)shmipc__block_free(&s->blocks, h, s->blocks.owner);
-        n++;
+        if (!h || shmipc__block_pass(&s->blocks, h, SHMIPC__OWNER_SPARE, s->blocks.owner)) continue;
+        if (shmipc__cas_acqrel_u64(&s->channel->spare[i], &seen, 0)) {
+            (void)shmipc__block_free(&s->blocks, h, s->blocks.owner);
+            n++;
+        } else { /* a spare in another place by now */
+            (void)shmipc__block_pass(&s->blocks, h, s->blocks.owner, SHMIPC__OWNER_SPARE);
+        }
     }
     shmipc__blocks_trim(&s->blocks);
     return n;
