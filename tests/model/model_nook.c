@@ -1,6 +1,6 @@
-/* Blocks under nooks and spare blocks, every schedule: whoever dies where he likes, each block is named by one nook, is
- * one spare, or is free; none is used by two. Everybody owns a chunk (here: a cell) and with it its nook; what he writes
- * into the block there must still be there when he reads it. Checks I1, I2, I4. */
+/* Blocks under nooks and spare blocks, every schedule: whoever dies where he likes, each block is named by one nook, or
+ * is one spare, or is free; none is used by two. Everybody owns a chunk (here: a cell) and with it its nook; what he
+ * writes into the block there must still be there when he reads it. Checks I1, I2, I4. */
 #include "socket_world.h"
 
 #define CHUNKS 4
@@ -258,7 +258,8 @@ static void expect(ex_model *m)
                                          "load_acquire_u64(word); /* [K1]", "&w, mine)) continue; /* [K7]",
                                          "store_release_u64(word, w); /* [K1]"};
     static const char *const spares[] = {"&s->channel->spare[i], &nothing, handle)",
-                                         "load_acquire_u64(&s->channel->spare[i]), got", "&s->channel->spare[i], &h, 0)",
+                                         "load_acquire_u64(&s->channel->spare[i]), got",
+                                         "&s->channel->spare[i], &h, 0)",
                                          "load_acquire_u64(&s->channel->spare[i]), seen",
                                          "&s->channel->spare[i], &seen, 0)"};
     static const char *const dead[] = {"&d->channel->lanes[i]); /* [C1] */", "&d->channel->queue) == handle",
@@ -272,8 +273,9 @@ static void expect(ex_model *m)
     for (i = 0; i < sizeof dead / sizeof *dead; i++) {
         ex_expect_not_caught(m, dead[i], "what the dead one named is seen by whoever found him dead");
     }
-    ex_expect_not_caught(m, "w = shmipc__load_acquire_u64(word), to; /* [K7", "no index is used again here: model_block");
-    ex_expect_not_caught(m, "    shmipc__cas_acqrel_u64(word, &w, to);",
+    ex_expect_not_caught(m, "w = shmipc__load_acquire_u64(word), to; /* [K7",
+                         "no index is used again here: model_block");
+    ex_expect_not_caught(m, "shmipc__cas_acqrel_u64(word, &w, to);",
                          "who gives a block up passes it to himself after his last access");
     ex_expect_not_caught(m, "shmipc__store_release_u64(nook,", "only who owns the chunk reads it, and who sweeps him");
 }
