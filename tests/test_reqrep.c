@@ -392,7 +392,7 @@ TEST(S17_S30_loans_of_large_messages)
         CHECK_EQ(shmipc_take(rep, &m, SOON), SHMIPC_OK);
         CHECK_EQ(m.len, LEN - i);
         CHECK_EQ(m.tag, 5);
-        CHECK(is_filled(m.data, LEN - i, i));
+        CHECK(is_filled(m.data, (size_t)(LEN - i), i));
         CHECK_EQ(shmipc_loan_open(rep, LEN, &answer_with), SHMIPC_OK);
         CHECK_EQ(send_id(rep, 1, 0), SHMIPC_ESTATE); /* one answer */
         fill(answer_with.data, LEN, 1000 + i);
