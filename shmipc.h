@@ -1137,8 +1137,8 @@ SHMIPC_API int shmipc_spsc_reader_attach(shmipc_spsc_reader *r, void *mem, size_
 SHMIPC__COLD_END
 
 /* In the middle of a stream, full or empty means that both sides fight over each line, once per record. A rest of a
- * microsecond or two lets the other side get ahead, and then a line carries many. 1: rested, look again. A record that is
- * answered never meets it. */
+ * microsecond or two lets the other side get ahead, and then a line carries many. 1: rested, look again. A record
+ * that is answered never meets it. */
 static SHMIPC__NOINLINE int shmipc__spsc_rest(uint32_t capacity, uint32_t *in_a_row, uint32_t least, uint32_t most)
 {
     uint32_t i, n = *in_a_row < least ? 0 : capacity / 256;
@@ -5622,8 +5622,8 @@ SHMIPC__UNUSED static int shmipc__blocks_sweep(shmipc__blocks *b, uint32_t dead,
  *   [G2]   fence S, sleepers &= ~bit        the owner that finds its bit gone, who then looks at the data again
  *   [B1]   owner = 0, after the last        the next claim; else it could lie down on a value of `word` that has
  *          change of the word               passed, and that nobody rings
- *   [B2]   word odd                         who ends this sleep, then looks at `post` and `owner`: a sender who is late,
- *                                           after an earlier owner, may ring it too, and must ring it right
+ *   [B2]   word odd                         who ends this sleep, then looks at `post` and `owner`: also a sender who
+ *                                           comes late, for an earlier owner
  *
  * The process dies (or stops for good) ...
  *   sender, after publishing, before it has rung: the sleeper looks at the data at the end of its slice.
