@@ -1013,7 +1013,7 @@ SHMIPC_API const char *shmipc_strerror(int code)
 #define SHMIPC__SPSC_VALID 0x80000000u
 #define SHMIPC__SPSC_PAD 0x40000000u
 #define SHMIPC__SPSC_LEN 0x3fffffffu
-#define SHMIPC__SPSC_SHORT 56u /* payloads of records of one line at most */
+#define SHMIPC__SPSC_SHORT 112u /* what even the smallest ring takes */
 
 typedef struct shmipc__spsc_mem {
     uint32_t magic;
@@ -1035,12 +1035,13 @@ SHMIPC_API uint32_t shmipc_spsc_max_len(uint32_t capacity)
     return capacity / 2 - 16; /* then PAD + record + the free 8 bytes fit from any position of an empty ring */
 }
 
-/* Bytes of a record with that payload; 0: too large. The smallest ring takes 64. */
+/* Bytes of a record with that payload; 0: too large. */
 SHMIPC__INLINE uint32_t shmipc__spsc_record(uint32_t len, uint32_t capacity)
 {
     if (len <= 8) return 16;
     if (len <= 24) return 32;
-    if (len <= SHMIPC__SPSC_SHORT) return 64;
+    if (len <= 56) return 64;
+    if (len <= SHMIPC__SPSC_SHORT) return (len + 15) & ~(uint32_t)7;
     return len <= shmipc_spsc_max_len(capacity) ? (len + 15) & ~(uint32_t)7 : 0;
 }
 
@@ -1342,12 +1343,12 @@ SHMIPC_API int shmipc_spsc_release(shmipc_spsc_reader *r)
     return SHMIPC_OK;
 }
 
-/* Copies out the record at pos, of this word, and gives it back. */
-SHMIPC__INLINE void shmipc__spsc_get(shmipc_spsc_reader *r, uint32_t word, uint32_t span, void *buf, uint32_t *len,
+/* Copies out the record at pos, with n bytes of payload, and gives it back. */
+SHMIPC__INLINE void shmipc__spsc_get(shmipc_spsc_reader *r, uint32_t n, uint32_t span, void *buf, uint32_t *len,
                                      uint32_t *tag)
 {
     const uint32_t *at = shmipc__spsc_word(r->data, r->pos, r->capacity);
-    uint32_t *head = r->head, pos = r->pos + span, n = word & SHMIPC__SPSC_LEN;
+    uint32_t *head = r->head, pos = r->pos + span;
     r->pos = r->released = pos;
     r->in_a_row++;
     *len = n;
@@ -1364,7 +1365,7 @@ static SHMIPC__NOINLINE int shmipc__spsc_recv_slow(shmipc_spsc_reader *r, void *
     word = shmipc__spsc_next(r, &span, &rc);
     if (!word) return rc;
     if ((word & SHMIPC__SPSC_LEN) > cap) return SHMIPC_EMSGSIZE;
-    shmipc__spsc_get(r, word, span, buf, len, tag);
+    shmipc__spsc_get(r, word & SHMIPC__SPSC_LEN, span, buf, len, tag);
     return SHMIPC_OK;
 }
 
@@ -1379,7 +1380,7 @@ SHMIPC_API int shmipc_spsc_recv(shmipc_spsc_reader *r, void *buf, uint32_t cap, 
     if (n > SHMIPC__SPSC_SHORT || n > cap) return shmipc__spsc_recv_slow(r, buf, cap, len, tag);
     span = shmipc__spsc_record(n, r->capacity);
     if (SHMIPC__UNLIKELY(span > r->capacity - (r->pos & (r->capacity - 1)))) return SHMIPC_ECORRUPT;
-    shmipc__spsc_get(r, word, span, buf, len, tag);
+    shmipc__spsc_get(r, n, span, buf, len, tag);
     return SHMIPC_OK;
 }
 
