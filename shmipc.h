@@ -207,6 +207,7 @@ SHMIPC_API const char *shmipc_strerror(int code);
  * recv      copies one record out and releases it. EMSGSIZE: the buffer is too small, the record stays (peek tells its
  *           length). ESTATE: peeked records are not released.
  * ECORRUPT  the memory holds what no writer or reader puts there; the handle stays usable.
+ * After 16 records in a row, full or empty is answered after a rest of a microsecond or two and a second look.
  * ------------------------------------------------------------------------------------------- */
 
 typedef struct shmipc_spsc_writer {
