@@ -136,7 +136,9 @@ TEST(gcm_bad_arguments)
     CHECK_EQ(shmipc_gcm_seal(&g, NULL, NULL, 0, b, 1, b, b), SHMIPC_CRYPTO_EINVAL);
     CHECK_EQ(shmipc_gcm_seal(&g, b, NULL, 1, b, 1, b, b), SHMIPC_CRYPTO_EINVAL);
     CHECK_EQ(shmipc_gcm_seal(&g, b, NULL, 0, NULL, 1, b, b), SHMIPC_CRYPTO_EINVAL);
-    CHECK_EQ(shmipc_gcm_seal(&g, b, NULL, 0, b, SIZE_MAX, b, b), SHMIPC_CRYPTO_EINVAL);
+    if (sizeof(size_t) > 4) { /* 32 bits cannot say as much as is too much */
+        CHECK_EQ(shmipc_gcm_seal(&g, b, NULL, 0, b, SIZE_MAX, b, b), SHMIPC_CRYPTO_EINVAL);
+    }
     CHECK_EQ(shmipc_gcm_open(&g, b, NULL, 0, b, 1, NULL, b), SHMIPC_CRYPTO_EINVAL);
 }
 
