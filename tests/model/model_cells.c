@@ -35,11 +35,11 @@ static void sweep_of(uint32_t me, uint32_t dead)
     ex_assert(shmipc_queue_sweep(&d.queue, dead, shmipc__dead_report, &d) == SHMIPC_OK);
     swept[dead] = 1;
 }
-static int world_sweep_some(void)
+static int world_sweep(uint32_t index)
 {
-    uint32_t i;
-    for (i = 0; i < (uint32_t)ex.m->threads; i++)
-        if ((int)i != ex.self && ex.m->killable[i] && ex_is_dead((int)i)) sweep_of((uint32_t)ex.self, i);
+    if ((int)index < ex.m->threads && ex.m->killable[index] && ex_is_dead((int)index)) {
+        sweep_of((uint32_t)ex.self, index);
+    }
     return 0;
 }
 
@@ -59,7 +59,7 @@ static void setup(void)
     memset(swept, 0, sizeof swept);
     for (i = 0; i < EX_THREADS; i++) entry[i] = 1;
     for (i = 0; i <= LAST; i++) {
-        socket_make(i, i < EX_THREADS ? roles[i] : SHMIPC_REP, CELLS / 2);
+        socket_make(i, i < EX_THREADS ? roles[i] : SHMIPC_REP, EX_THREADS);
         sock[i].has_queue = 1;
         sock[i].queue.owner = i;
         sock[i].cells = cell;

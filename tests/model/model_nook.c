@@ -17,7 +17,7 @@ static uint64_t block[2]; /* the handles at the beginning */
 
 static int world_alive(uint32_t index) { return index == LAST || !ex_is_dead((int)index); }
 static int world_holds(uint32_t index, uint64_t life) { return (void)index, life == 1; }
-static int world_sweep_some(void) { return 0; }
+static int world_sweep(uint32_t index) { return (void)index, 0; }
 static int nothing_to_do(void *arg, uint64_t offset, uint64_t len) { return (void)arg, (void)offset, (void)len, 0; }
 
 static uint64_t *nook(uint32_t i) { return cell[i].nook; }

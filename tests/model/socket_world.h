@@ -13,12 +13,14 @@
 /* What sockets ask of contexts and segments, answered by the model. */
 static int world_alive(uint32_t index);               /* does attachment `index` live?                    */
 static int world_holds(uint32_t index, uint64_t life); /* is it still that one's?                          */
-static int world_sweep_some(void);                    /* a waiter looks after the dead                    */
+static int world_sweep(uint32_t index);               /* a waiter looks after it                          */
 static shmipc__bell world_bell[EX_THREADS];
+static shmipc__entry world_entry = {1, 0, 0}; /* all are taken */
 
 #define shmipc_segment_alive(s, index) ((void)(s), world_alive(index))
 #define shmipc_segment_holds(s, index, life) ((void)(s), world_holds((index), (life)))
-#define shmipc__segment_sweep_some(s, start, probes) ((void)(s), (void)(start), (void)(probes), world_sweep_some())
+#define shmipc__entry_at(s, index) ((void)(s), (void)(index), &world_entry)
+#define shmipc__entry_sweep(s, index) ((void)(s), world_sweep(index))
 #define shmipc_segment_at(s, offset, len, at) ((void)(s), (void)(offset), (void)(len), (void)(at), SHMIPC_OK)
 #define shmipc_ctx_check(ctx) ((void)(ctx), SHMIPC_OK)
 #define shmipc__ctx_forked(ctx) ((void)(ctx), 0)
@@ -61,7 +63,7 @@ static void socket_make(uint32_t i, uint32_t role, uint32_t capacity)
     s->params = 1;
     s->max_message = 1024;
     s->post = -1;
-    s->probes = 1;
+    s->probes = EX_THREADS;
     s->wait = SHMIPC_WAIT_SLEEP;
 }
 static void channel_make(void)
