@@ -65,6 +65,7 @@ def test_the_source_distribution_carries_the_headers(tmp_path):
     assert {
         "headers/shmipc.h",
         "headers/shmipc_socket.h",
+        "headers/shmipc_crypto.h",
         "native/handle.c",
         "src/shmipc/py.typed",
         "pyproject.toml",

@@ -292,7 +292,10 @@ class Decoder:
         except _errors.SHMError:
             raise
         except Exception as e:
-            raise _errors.SHMSerializationError(
-                "a message of %d bytes sent with %s cannot be decoded: %s: %s"
-                % (size, NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)
-            ) from e
+            raise self.failed(tag, size, e) from e
+
+    def failed(self, tag: int, size: int, e: Exception) -> _errors.SHMSerializationError:
+        return _errors.SHMSerializationError(
+            "a message of %d bytes sent with %s cannot be decoded: %s: %s"
+            % (size, NAMES.get(tag, "tag %d" % tag), type(e).__name__, e)
+        )

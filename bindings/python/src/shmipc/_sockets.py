@@ -8,6 +8,7 @@ import hashlib
 import logging
 import threading
 import time
+from pickle import loads
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from . import _aio, _codecs, _core, _errors
@@ -440,7 +441,14 @@ class _Receiver(Socket):
             tag, payload = got
             if _debugs(DEBUG):
                 log.debug("%s: %d bytes, tag %#x", self._what("recv"), len(payload), tag)
-            return payload if tag == 0 else self._decode(tag, payload)
+            if tag == 0:
+                return payload
+            if tag == 1 and self._decode.unpickles:
+                try:
+                    return loads(payload)
+                except Exception as e:
+                    raise self._decode.failed(tag, len(payload), e) from e
+            return self._decode(tag, payload)
         return self._decode(got[0], self._view(*got[1:]), copy)
 
     def _view(self, view: int, address: int, length: int) -> Any:
