@@ -494,6 +494,14 @@ int main(int argc, char **argv)
     expect_small(&m, 1, 1, 0);
     ex_weaken_all(&m);
 
+    ex_new(&m, "a dead one's bell changes hands, a sender is late", setup_hands, final_swept);
+    ex_killable(&m, ex_thread(&m, "owner", give_back, NULL), 1);
+    ex_thread(&m, "next owner", take_over, (void *)0);
+    ex_thread(&m, "sender", send_flag, (void *)0);
+    ex_thread(&m, "sweep", sweep, NULL);
+    ex_thread(&m, "late sender", ring_late, NULL);
+    ex_run(&m);
+
     /* the large ones */
     ex_new(&m, "doorbell, one of two senders may stop", setup, final_any);
     ex_stoppable(&m, ex_thread(&m, "sender", send_flag, (void *)0), 1);
