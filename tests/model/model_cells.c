@@ -319,6 +319,7 @@ static int thread(ex_model *m, const char *name, uint32_t role, ex_fn fn)
 static void expect(ex_model *m)
 {
     ex_expect_not_caught(m, "&nobody, life)) continue; /* [B1]", "nobody else has a bell here: model_wait");
+    ex_expect_not_caught(m, "[B2] */", "no bell changes hands here: model_wait");
     ex_expect_not_caught(m, "w = shmipc__load_acquire_u64(&d->cells[r.cell].word)", "the CAS asks for the exact word");
     ex_expect_not_caught(m, "w = shmipc__load_acquire_u64(&cell->word);", "the CAS asks for the exact word");
     ex_expect_not_caught(m, "&s->cells[s->pending_cell].word);", "the CAS asks for the exact word");
