@@ -465,9 +465,9 @@ static int shmipc__channel_punch(void *arg, uint64_t offset, uint64_t len)
     return shmipc_segment_punch(s, shmipc__channel_blocks_at(s->head.capacity) + offset, len);
 }
 
-/* The region of a validated segment, for one thread. Blocks are owned by attachments, counted from 1. What the root says
- * may change at any time: the size follows from our own copy of the segment's head, and the file must reach to where
- * the extents begin, so that no descriptor or block word lies behind its end. */
+/* The region of a validated segment, for one thread. Blocks are owned by attachments, counted from 1. What the root
+ * says may change at any time: the size follows from our own copy of the segment's head, and the file must reach to
+ * where the extents begin, so that no descriptor or block word lies behind its end. */
 static int shmipc__channel_region(shmipc_segment *s, shmipc__channel *c, shmipc__blocks *b, int make)
 {
     void *last;
@@ -1640,7 +1640,8 @@ static void shmipc__feed_end_views(shmipc__feed *f)
 {
     uint32_t i;
     for (i = 1; i <= f->reader.map.budget; i++) {
-        if (f->reader.pins >> (i - 1) & 1u) shmipc__store_release_u64(SHMIPC__RECORD_HAZARD(f->reader.record, i), 0); /* L8 */
+        /* L8 */
+        if (f->reader.pins >> (i - 1) & 1u) shmipc__store_release_u64(SHMIPC__RECORD_HAZARD(f->reader.record, i), 0);
     }
     f->reader.pins = 0;
 }

@@ -3,9 +3,9 @@
  *     const char *wrong = channel_audit(socket, AUDIT_QUIET);   NULL, or what is wrong
  *
  * Nobody may be in the middle of a call. Then every block of the region is either free, or owned by nobody and named
- * exactly once, by the root or by the nook of a chunk or cell, or owned as a spare and named so; every chunk of the queue is free, published
- * by one slot, returned under a raised hint, or in the hands of somebody living; every lane's writer, reader's record
- * and pin belong to somebody living; and so does every reply cell.
+ * exactly once, by the root or by the nook of a chunk or cell, or owned as a spare and named so; every chunk of the
+ * queue is free, published by one slot, returned under a raised hint, or in the hands of somebody living; every lane's
+ * writer, reader's record and pin belong to somebody living; and so does every reply cell.
  *
  *     AUDIT_QUIET    nobody holds anything: no chunk filled or held, no pin, no lane with a writer, no request
  *     AUDIT_BUSY     somebody living may be in the middle of a call (or stopped in it): he may own blocks and extents
@@ -67,7 +67,9 @@ static uint32_t audit__slots(audit *a, uint32_t chunk)
 {
     const shmipc_queue *q = &a->found.queue;
     uint32_t i, n = 0;
-    for (i = 0; i < q->config.slots; i++) n += (shmipc__load_acquire_u64(q->slot + i) & SHMIPC__QUEUE_CHUNK) == chunk + 1;
+    for (i = 0; i < q->config.slots; i++) {
+        n += (shmipc__load_acquire_u64(q->slot + i) & SHMIPC__QUEUE_CHUNK) == chunk + 1;
+    }
     return n;
 }
 
@@ -80,7 +82,9 @@ static void audit__queue(audit *a)
         uint32_t owner = (uint32_t)(w & SHMIPC__QUEUE_NOBODY), named = audit__slots(a, c);
         audit__name(a, shmipc__load_relaxed_u64(shmipc__queue_nook(q, c)), "the nook of chunk", c);
         if (named > 1) audit__wrong(a, "chunk %u is in the queue %u times", c, named);
-        if (state == SHMIPC__QUEUE_RETURNED && !(shmipc__queue_hint(q) & 1)) audit__wrong(a, "chunk %u returned, and no hint", c);
+        if (state == SHMIPC__QUEUE_RETURNED && !(shmipc__queue_hint(q) & 1)) {
+            audit__wrong(a, "chunk %u returned, and no hint", c);
+        }
         if (state == SHMIPC__QUEUE_FILLING && !named && !audit__lives(a, owner)) {
             audit__wrong(a, "chunk %u is being filled by %u, who is not there", c, owner);
         }
@@ -89,7 +93,8 @@ static void audit__queue(audit *a)
         }
         if (state && (a->flags & AUDIT_QUIET)) {
             audit__wrong(a, "chunk %u of the queue is %s by %u", c,
-                         state == SHMIPC__QUEUE_FILLING ? "filled" : state == SHMIPC__QUEUE_HELD ? "held" : "returned", owner);
+                         state == SHMIPC__QUEUE_FILLING ? "filled" :
+                         state == SHMIPC__QUEUE_HELD ? "held" : "returned", owner);
         }
     }
 }
@@ -114,7 +119,9 @@ static void audit__lane(audit *a, uint32_t lane, const shmipc_lane_map *g)
     uint32_t i, j, who = (uint32_t)(shmipc__load_acquire_u64(&shmipc__lane_mem_of(g)->wr) & SHMIPC__REC_OWNER);
     if (who && !audit__lives(a, who - 1)) audit__wrong(a, "lane %u: its writer %u is not there", lane, who - 1);
     if (who && (a->flags & AUDIT_QUIET)) audit__wrong(a, "lane %u still has the writer %u", lane, who - 1);
-    for (i = 0; i < g->n_chunks; i++) audit__name(a, shmipc__load_relaxed_u64(shmipc__lane_nook(g, i)), "the nook of lane chunk", i);
+    for (i = 0; i < g->n_chunks; i++) {
+        audit__name(a, shmipc__load_relaxed_u64(shmipc__lane_nook(g, i)), "the nook of lane chunk", i);
+    }
     for (i = 0; i < g->n_records; i++) audit__record(a, g, lane, i);
     for (i = 0; i < g->depth; i++) {
         uint64_t w = shmipc__load_acquire_u64(shmipc__lane_slot(g, i)), other;
@@ -134,7 +141,8 @@ static void audit__lanes(audit *a)
     shmipc_lane_map g;
     uint32_t i;
     int rc;
-    for (i = 0; a->found.depth && i < SHMIPC__LANES && (rc = shmipc__dead_lane(&a->found, i, &env)) != SHMIPC_EAGAIN; i++) {
+    for (i = 0; a->found.depth && i < SHMIPC__LANES &&
+                (rc = shmipc__dead_lane(&a->found, i, &env)) != SHMIPC_EAGAIN; i++) {
         audit__name(a, shmipc__load_acquire_u64(&a->found.channel->lanes[i]), "lane", i);
         if (!rc) rc = shmipc__lane_open(&env, &g);
         if (rc) audit__wrong(a, "lane %u cannot be opened: %s", i, shmipc_strerror(rc));
@@ -167,7 +175,9 @@ static void audit__block(audit *a, const shmipc__extent_view *v, uint32_t j)
     if (shmipc__word_state(w) != SHMIPC__OWNED) return;
     if (!owner || owner == SHMIPC__OWNER_SPARE) {
         uint32_t first = owner ? 0 : a->spares, end = owner ? a->spares : a->names;
-        if (!audit__named(a, handle, first, end)) audit__wrong(a, "block %u of extent %u is owned and not named", j, v->index);
+        if (!audit__named(a, handle, first, end)) {
+            audit__wrong(a, "block %u of extent %u is owned and not named", j, v->index);
+        }
         return;
     }
     if (!audit__lives(a, owner - 1)) {
@@ -207,7 +217,9 @@ static __attribute__((unused)) const char *channel_audit(shmipc_socket *s, int f
     a.found.index = 0xffffffffu;
     rc = shmipc__dead_open(&a.found);
     if (rc) return shmipc_strerror(rc);
-    for (i = 0; i < SHMIPC__SPARES; i++) audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->spare[i]), "spare", i);
+    for (i = 0; i < SHMIPC__SPARES; i++) {
+        audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->spare[i]), "spare", i);
+    }
     a.spares = a.names;
     audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->queue), "the root's queue", 0);
     audit__name(&a, shmipc__load_acquire_u64(&a.found.channel->cells), "the root's cells", 0);

@@ -165,14 +165,16 @@ TEST(I3_root_that_changes_its_mind)
 }
 
 /* A cipher that only adds its tag: what counts is where the topic of a sealed message lies. */
-static int plain_seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+static int plain_seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                      size_t len, void *out)
 {
     (void)arg, (void)nonce, (void)aad, (void)aad_len;
     memcpy(out, in, len);
     memset((unsigned char *)out + len, 7, 16);
     return 0;
 }
-static int plain_open(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+static int plain_open(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in,
+                      size_t len, void *out)
 {
     (void)arg, (void)nonce, (void)aad, (void)aad_len;
     memcpy(out, in, len - 16);

@@ -516,7 +516,8 @@ static int in_child(shmipc_ctx *ctx, int before)
     return scope_descriptors() == before - 3 && scope_mappings() == 0 ? 0 : 7;
 }
 
-/* An emulator may say yes to MADV_WIPEONFORK and do nothing (qemu-user 7.2): then only the pid tells a child of clone. */
+/* An emulator may say yes to MADV_WIPEONFORK and do nothing (qemu-user 7.2): then only the pid tells a child of
+ * clone. */
 static int pages_are_wiped(void)
 {
     uint32_t *page = shmipc__os_wipe_page();

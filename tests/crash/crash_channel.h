@@ -1,5 +1,5 @@
-/* crash_channel.h - what the sweeps of the three patterns share: a scope of its own, messages that say what they are, and
- * a ledger of who was told what.
+/* crash_channel.h - what the sweeps of the three patterns share: a scope of its own, messages that say what they are,
+ * and a ledger of who was told what.
  *
  * The harness lives on the channel all the time (`keeper` and others) and is the survivor, so its sockets find out what
  * a death does to those who were there before; roles that say so open new ones. Every message has a number. Its length

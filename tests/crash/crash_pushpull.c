@@ -1,8 +1,8 @@
 /* crash_pushpull.c - a pusher, a puller or a sweeper dies or stops after any instruction of any call.
  *
  * The harness pulls and pushes too. What was pushed arrives exactly once, whole, or says that it comes again; what the
- * victim released never does. At the end every chunk and block is accounted for, and the channel goes with the last one.
- * Statements: S10 to S19, S44, C11, C13, I1, I2, I8.
+ * victim released never does. At the end every chunk and block is accounted for, and the channel goes with the last
+ * one. Statements: S10 to S19, S44, C11, C13, I1, I2, I8.
  */
 #include "crash_channel.h"
 
@@ -369,8 +369,10 @@ static const crash_op ops[] = {
     ROW("pull_many", s_pull, two, 1, enter_pull, pull_many),
     ROW("sweep", s_sweep, roles, 1, enter_beside, sweep_all),
     ROW("look", s_dead, two, 1, enter_beside, stats_and_peers),
-    {"push_wait", s_full, two, WAITS, CRASH_INPROC, 0, setup, enter_push, push_wait, check, done, wake_pusher, teardown, 0},
-    {"pull_wait", s_empty, two, WAITS, CRASH_INPROC, 0, setup, enter_pull, pull_wait, check, done, wake_puller, teardown, 0},
+    {"push_wait", s_full, two, WAITS, CRASH_INPROC, 0, setup, enter_push, push_wait, check, done, wake_pusher, teardown,
+     0},
+    {"pull_wait", s_empty, two, WAITS, CRASH_INPROC, 0, setup, enter_pull, pull_wait, check, done, wake_puller,
+     teardown, 0},
 };
 
 int main(int argc, char **argv) { return run("pushpull", ops, CRASH_COUNT(ops), argc, argv); }

@@ -6,7 +6,8 @@
  */
 #include "crash_channel.h"
 
-enum { ASKED = 10, VICTIMS = 64, SURVIVORS = 128, REPLY = 32 }; /* the answer to n is n + REPLY, both small or both large */
+/* the answer to n is n + REPLY, both small or both large */
+enum { ASKED = 10, VICTIMS = 64, SURVIVORS = 128, REPLY = 32 };
 
 static shmipc_socket *asker, *server; /* REQ and REP of the harness, which lives all the time */
 static uint32_t asked;                /* the request of the harness in progress, IDS without */

@@ -81,14 +81,16 @@ static void touch_msg(const shmipc_msg *m)
 }
 
 /* A cipher that only adds up; what was changed does not open. */
-static int seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+static int seal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len,
+                void *out)
 {
     (void)arg, (void)nonce, (void)aad, (void)aad_len;
     if (len) memcpy(out, in, len);
     memset((unsigned char *)out + len, (int)(len & 127), 16);
     return 0;
 }
-static int unseal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len, void *out)
+static int unseal(void *arg, const unsigned char nonce[24], const void *aad, size_t aad_len, const void *in, size_t len,
+                  void *out)
 {
     (void)arg, (void)nonce;
     touch(aad, aad_len);
@@ -373,7 +375,9 @@ static void call(void)
     }
     switch (rnd() % 10) {
     case 0: case 1: case 2: case 3:
-        if (s->role == SHMIPC_SUB || s->role == SHMIPC_PULL || (s->role == SHMIPC_REP && !s->pending.data)) receive_one(s);
+        if (s->role == SHMIPC_SUB || s->role == SHMIPC_PULL || (s->role == SHMIPC_REP && !s->pending.data)) {
+            receive_one(s);
+        }
         else send_one(s);
         break;
     case 4: receive_one(s); break;
@@ -454,7 +458,8 @@ static void run_image(void)
 
 int main(int argc, char **argv)
 {
-    unsigned long count = argc > 1 ? strtoul(argv[1], NULL, 0) : 20000, first = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
+    unsigned long count = argc > 1 ? strtoul(argv[1], NULL, 0) : 20000;
+    unsigned long first = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
     int code;
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
     if (count > 200000) count = 200000; /* each is a whole channel: a million would take hours */
