@@ -73,7 +73,7 @@ static void spsc_copying(void *arg)
 {
     work *w = (work *)arg;
     char out[300], in[300];
-    uint32_t i, len, tag;
+    uint32_t i, len = 0, tag = 0;
     memset(out, 'x', sizeof out);
     for (i = 0; i < ROUNDS; i++) {
         if (shmipc_spsc_send(&w->writer, out, i % 300, i)) return;
@@ -89,7 +89,7 @@ static void spsc_in_place(void *arg)
     work *w = (work *)arg;
     const void *got;
     void *room;
-    uint32_t i, len, tag;
+    uint32_t i, len = 0, tag = 0;
     for (i = 0; i < ROUNDS; i++) {
         if (shmipc_spsc_reserve(&w->writer, 100, &room)) return;
         memset(room, 'x', 100);
@@ -105,7 +105,7 @@ static void spsc_until_full(void *arg)
 {
     work *w = (work *)arg;
     char buf[48];
-    uint32_t i, len, tag;
+    uint32_t i, len = 0, tag = 0;
     memset(buf, 'x', sizeof buf);
     for (i = 0; i < ROUNDS; i++) {
         while (!shmipc_spsc_send(&w->writer, buf, sizeof buf, i)) continue;
@@ -218,7 +218,7 @@ static void lane_copying(void *arg)
 {
     work *w = (work *)arg;
     char out[LARGE], in[LARGE];
-    uint32_t i, len, tag;
+    uint32_t i, len = 0, tag = 0;
     memset(out, 'x', sizeof out);
     for (i = 0; i < ROUNDS; i++) {
         if (shmipc_lane_send(&w->lane_writer, out, i % LARGE, i)) return;
