@@ -207,3 +207,29 @@ TEST(S5_topic_of_a_sealed_view)
     shmipc_close(&sub);
     world_end(ctx);
 }
+
+/* A reply on loan is the answer: another one meanwhile is refused, and closing gives the request up. */
+TEST(S37_reply_on_loan_is_the_answer)
+{
+    shmipc_ctx *ctx = world_begin();
+    shmipc_socket *req = opened(ctx, SHMIPC_REQ, "lent", NULL), *rep = opened(ctx, SHMIPC_REP, "lent", NULL);
+    static char text[4000];
+    shmipc_loan loan;
+    size_t len = 0;
+    memset(&loan, 0, sizeof loan);
+    CHECK_EQ(shmipc_send(req, text, sizeof text, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_recv(rep, text, sizeof text, &len, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_loan_open(rep, 3000, &loan), SHMIPC_OK);
+    CHECK_EQ(shmipc_send(rep, "no", 2, 0), SHMIPC_ESTATE);
+    CHECK_EQ(shmipc_loan_commit(&loan, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_recv(req, text, sizeof text, &len, 0), SHMIPC_OK);
+    CHECK_EQ(len, 3000);
+    CHECK_EQ(shmipc_send(req, text, sizeof text, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_recv(rep, text, sizeof text, &len, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_loan_open(rep, 3000, &loan), SHMIPC_OK);
+    shmipc_close(&rep);
+    CHECK_EQ(shmipc_recv(req, text, sizeof text, &len, SOON), SHMIPC_EPEERDEAD);
+    CHECK(channel_audit(req, AUDIT_BUSY) == NULL);
+    shmipc_close(&req);
+    world_end(ctx);
+}

@@ -120,6 +120,17 @@ static void enter_serving(crash_run *r)
     enter_rep(r);
     MUST(serves(r, mine));
 }
+static shmipc_loan lent;
+static void enter_lent_reply(crash_run *r)
+{
+    enter_serving(r);
+    MUST(shmipc_loan_open(mine, size_of(number), &lent));
+}
+static void enter_lent_request(crash_run *r)
+{
+    enter_req(r);
+    MUST(shmipc_loan_open(mine, LARGE, &lent));
+}
 static void enter_beside(crash_run *r)
 {
     enter_rep(r);
@@ -222,6 +233,12 @@ static void rep_loan(crash_run *r)
         l.tag = number + REPLY;
         rc = shmipc_loan_commit(&l, 0);
     }
+    crash_note(r, 0, 1 + (uint64_t)-rc);
+}
+static void rep_discard(crash_run *r)
+{
+    int rc = shmipc_loan_discard(&lent);
+    if (!rc) rc = answers(mine, number);
     crash_note(r, 0, 1 + (uint64_t)-rc);
 }
 static void rep_too_short(crash_run *r) /* the request stays */
@@ -369,6 +386,9 @@ static const crash_op ops[] = {
     ROW("rep_take", s_rep, quits, 1, enter_rep, rep_take, done_serving),
     ROW("rep_send", s_serving, quits, 1, enter_serving, rep_send, done_serving),
     ROW("rep_loan", s_serving, quits, 1, enter_serving, rep_loan, done_serving),
+    ROW("rep_close_lent", s_serving, quits, 1, enter_lent_reply, close_it, done_serving),
+    ROW("rep_discard", s_serving, quits, 1, enter_lent_reply, rep_discard, done_serving),
+    ROW("req_leave_lent", s_idle, two, 1, enter_lent_request, close_all, done),
     ROW("rep_too_short", s_serving, two, 1, enter_rep, rep_too_short, done),
     ROW("sweep", s_sweep, quits, 1, enter_beside, sweep_all, done),
 };
