@@ -203,12 +203,12 @@ static inline void last_one(crash_run *r, shmipc_socket **s)
     CRASH_EXPECT(r, leaked, segments() == 0);
 }
 
-/* In the short form only kills and stops, and two roles. */
+/* In the short form only kills and stops, and one role. */
 static inline void shorten(crash_op *op)
 {
-    static const char *const two[] = {"goes on", "sweeps first", NULL};
+    static const char *const one[] = {"goes on", NULL};
     op->modes &= CRASH_KILL | CRASH_FREEZE | CRASH_BLOCKED;
-    op->roles = two;
+    op->roles = one;
 }
 
 static inline int run(const char *topic, const crash_op *ops, size_t count, int argc, char **argv)
