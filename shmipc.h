@@ -1873,7 +1873,7 @@ static void shmipc__lane_put_chunk(shmipc_lane_writer *w, uint32_t chunk, uint32
 }
 #endif
 
-#if SHMIPC_WORD_BITS == 64
+#if SHMIPC_WORD_BITS == 64 && !defined(SHMIPC_RINGS_ONLY) /* for the sockets */
 /* Gives up the oldest message that lies in a chunk, for the memory that the chunk stands for; the newest stays. 0:
  * there is none. To readers it is as if the next round had begun there. Dies after the store: as in send, before
  * VALID. */

@@ -64,7 +64,7 @@ TEST(S44_discarded_loans_keep_no_memory)
 {
     shmipc_ctx *ctx = world_begin();
     shmipc_socket *push = opened(ctx, SHMIPC_PUSH, "loans", NULL), *pull = opened(ctx, SHMIPC_PULL, "loans", NULL);
-    shmipc_socket_stats st;
+    shmipc_socket_stats st = {0};
     shmipc_loan loan = {NULL, 0, 0, 0, 0, 0, 0, 0, NULL};
     char byte;
     size_t len;
